@@ -1,0 +1,1 @@
+"""Profiling: measure what a denoising step buys and costs, and fit the curves."""

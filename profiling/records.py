@@ -1,0 +1,139 @@
+"""The profile: what profiling measured, as the one file that the controller reads.
+
+Owns the schema of ``profile.json`` and its reading and writing. Refuses to compute anything:
+curves.py fits, the runner measures.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from protos.config import ConfigError
+from protos.manifest import Manifest
+
+FORMAT = "edge-profile/1"
+
+_value = dataclass(frozen=True, kw_only=True, slots=True)
+
+
+@_value
+class Estimate:
+    """A fitted parameter with its bootstrap confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@_value
+class QualityFit:
+    """Linear-with-saturation quality against denoising steps, for one metric of one model."""
+
+    metric: str
+    """"clip_score", "fid" or "total_variation"."""
+    a1: Estimate
+    """First knee, denoising steps."""
+    a2: Estimate
+    """Metric below the first knee."""
+    a3: Estimate
+    """Second knee, denoising steps."""
+    a4: Estimate
+    """Metric above the second knee."""
+    held_out_rmse: float
+    """Of the family of record, on step counts left out of the fit."""
+    family_held_out_rmse: dict[str, float]
+    """The same for every family fitted (linear_saturation, exponential, power)."""
+    num_samples: int
+    num_steps: tuple[int, ...]
+    """Grid that was measured."""
+    mean: tuple[float, ...]
+    """Measured mean at each grid point."""
+
+
+@_value
+class LatencyFit:
+    """``generate_s = b1 * num_steps + b2`` at one batch size."""
+
+    batch: int
+    b1: Estimate
+    """Seconds for each denoising step."""
+    b2: Estimate
+    """Seconds of overhead: text encoding, decoding, image encoding."""
+    held_out_rmse_s: float
+    num_samples: int
+
+
+@_value
+class ModelProfile:
+    """Everything measured of one model."""
+
+    model_id: str
+    weights_sha256: str
+    """Over the model's weight files: a profile of other weights is refused."""
+    resident_bytes: int
+    load_cold_s: float
+    load_warm_s: float
+    evict_s: float
+    image_bytes: float
+    """Mean size of an encoded image."""
+    width_px: int
+    height_px: int
+    max_num_steps: int
+    guidance_scale: float
+    quality: tuple[QualityFit, ...]
+    latency: tuple[LatencyFit, ...]
+
+
+@_value
+class Profile:
+    """A device's measured models (``profile.json``)."""
+
+    format: str
+    manifest: Manifest
+    clip_scorer: str
+    fid_scorer: str
+    fid_num_samples: int
+    quality_metric: str
+    """The metric that stands for quality in utilities ("clip_score")."""
+    quality_worst: float
+    """Measured worst mean of that metric over the zoo: normalised quality 0."""
+    quality_best: float
+    """Measured best mean: normalised quality 1."""
+    models: tuple[ModelProfile, ...]
+
+    def model(self, model_id: str) -> ModelProfile:
+        """Return one model's profile.
+
+        Raises:
+            ConfigError: the profile lacks it; both sides are named.
+        """
+        for model in self.models:
+            if model.model_id == model_id:
+                return model
+        known = ", ".join(model.model_id for model in self.models)
+        raise ConfigError(f"the profile holds no model {model_id!r}; it holds: {known}")
+
+
+def load(path: Path) -> Profile:
+    """Return the profile in ``path``.
+
+    Raises:
+        ConfigError: no such file, another format, a damaged file.
+    """
+    try:
+        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
+    except OSError as error:
+        raise ConfigError(f"cannot read the profile {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a profile: {error}") from error
+    if profile.format != FORMAT:
+        raise ConfigError(f"{path} has format {profile.format!r}; this version reads {FORMAT!r}")
+    return profile
+
+
+def save(profile: Profile, path: Path) -> None:
+    """Write the profile; the file appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""What the processes agree on: schema, messages, errors, wire, config, logs, seeds, tickets."""

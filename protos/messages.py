@@ -1,0 +1,258 @@
+"""The wire's messages as frozen dataclasses: what the rest of the code passes around.
+
+Each mirrors the proto message of the same name, where the fields and units are documented;
+wire.py converts. Proto messages travel no further than servicers, clients and this table.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+_value = dataclass(frozen=True, kw_only=True, slots=True)
+
+
+class Role(Enum):
+    """What a node is; the values are the proto's numbers."""
+
+    EDGE = 1
+    CLOUD = 2
+
+
+class NodeState(Enum):
+    """Whether a node takes requests; the values are the proto's numbers."""
+
+    SERVING = 1
+    DRAINING = 2
+
+
+class RejectionReason(Enum):
+    """Why a request gets no grant; the values are the proto's numbers."""
+
+    UNKNOWN_MODEL = 1
+    NO_NODE = 2
+    RUN_ENDED = 3
+    QUEUE_FULL = 4
+
+
+@_value
+class ModelInfo:
+    """One entry of a node's catalog and its state in the cache."""
+
+    model_id: str
+    is_resident: bool
+    resident_bytes: int | None
+    disk_bytes: int | None
+    load_s: float | None
+    num_leases: int
+    max_num_steps: int
+    default_num_steps: int
+    default_guidance_scale: float
+    width_px: int
+    height_px: int
+
+
+@_value
+class CacheChange:
+    """What SetCache did (SetCacheResponse)."""
+
+    models: tuple[ModelInfo, ...]
+    used_bytes: int
+    duration_s: float
+
+
+@_value
+class Eviction:
+    """What EvictModel freed (EvictModelResponse)."""
+
+    freed_bytes: int
+    evict_s: float
+
+
+@_value
+class GenerateRequest:
+    """One image to generate."""
+
+    request_id: str
+    model_id: str
+    prompt: str
+    num_steps: int
+    negative_prompt: str = ""
+    guidance_scale: float | None = None
+    seed: int | None = None
+    scheduler: str = ""
+    rate_bps: float | None = None
+    ticket: bytes = b""
+    upload_bytes: int = 0
+
+
+@_value
+class Accepted:
+    """The node took the request."""
+
+    seed: int
+    queue_depth: int
+    is_hit: bool
+
+
+@_value
+class Progress:
+    """A denoising step is done."""
+
+    step: int
+    num_steps: int
+
+
+@_value
+class ImageChunk:
+    """A piece of the encoded image."""
+
+    offset_bytes: int
+    total_bytes: int
+    data: bytes
+
+
+@_value
+class Timings:
+    """A request's seconds on the node, split by cause."""
+
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    generate_s: float = 0.0
+    backhaul_s: float = 0.0
+    transmit_s: float = 0.0
+
+
+@_value
+class Done:
+    """The last byte has left the node."""
+
+    timings: Timings
+    media_type: str
+    total_bytes: int
+    sha256: str
+    width_px: int
+    height_px: int
+    energy_j: float | None = None
+
+
+GenerateEvent = Accepted | Progress | ImageChunk | Done
+GENERATE_EVENTS: dict[str, type] = {
+    "accepted": Accepted,
+    "progress": Progress,
+    "chunk": ImageChunk,
+    "done": Done,
+}
+
+
+@_value
+class Telemetry:
+    """What the device reports now; None where it does not report it."""
+
+    device_name: str
+    memory_used_bytes: int
+    memory_total_bytes: int
+    process_memory_bytes: int
+    utilisation_frac: float
+    power_w: float | None = None
+    energy_j: float | None = None
+
+
+@_value
+class NodeStatus:
+    """A node's state, cache and telemetry (GetStatusResponse)."""
+
+    node_id: str
+    role: Role
+    state: NodeState
+    capacity_bytes: int
+    used_bytes: int
+    queue_depth: int
+    num_active: int
+    models: tuple[ModelInfo, ...]
+    telemetry: Telemetry
+
+
+@_value
+class Submission:
+    """A user's request to the controller (SubmitRequest)."""
+
+    request_id: str
+    user_id: str
+    model_id: str
+    prompt: str
+    seed: int
+    upload_bytes: int
+
+
+@_value
+class Queued:
+    """The slot whose decision will answer the request."""
+
+    frame: int
+    slot: int
+
+
+@_value
+class Grant:
+    """What the slot's decision gave the request."""
+
+    node_id: str
+    address: str
+    role: Role
+    num_steps: int
+    rate_bps: float
+    upload_rate_bps: float
+    ticket: bytes = field(repr=False)
+
+
+@_value
+class Rejection:
+    """Why the request gets nothing."""
+
+    reason: RejectionReason
+    detail: str
+
+
+SubmitEvent = Queued | Grant | Rejection
+SUBMIT_EVENTS: dict[str, type] = {"queued": Queued, "grant": Grant, "rejection": Rejection}
+
+
+@_value
+class Outcome:
+    """How a granted request ended, as its user saw it (ReportOutcomeRequest)."""
+
+    request_id: str
+    failure: str = ""
+    timings: Timings = field(default_factory=Timings)
+    wait_s: float = 0.0
+    upload_s: float = 0.0
+    download_s: float = 0.0
+    total_s: float = 0.0
+    image_bytes: int = 0
+    sha256: str = ""
+    is_hit: bool = False
+
+
+@_value
+class NodeSummary:
+    """A node as the controller sees it."""
+
+    node_id: str
+    address: str
+    role: Role
+    is_alive: bool
+    resident_models: tuple[str, ...]
+
+
+@_value
+class RunStatus:
+    """A run at this moment (GetRunStatusResponse)."""
+
+    frame: int
+    num_frames: int
+    slot: int
+    num_served: int
+    num_rejected: int
+    num_failed: int
+    num_open: int
+    mean_utility: float
+    nodes: tuple[NodeSummary, ...]
