@@ -1,0 +1,247 @@
+"""Resource-quality curves: their families, their fits, and how sure the fits are.
+
+Owns mathematics only: arrays in, parameters out. Refuses files, models and clocks.
+
+    s    denoising steps                 (code: steps)
+    A1   first knee, steps               A2   quality below it
+    A3   second knee, steps              A4   quality above it
+    B1   seconds for a denoising step    B2   seconds of overhead
+    w    how far the curve has come, 0 to 1
+    θ    what makes w non-linear: (A1, A3), τ or p
+
+Every quality family is ``start + rise * w(s; θ)``. Given θ, start and rise are a linear regression, so
+only θ is searched: a dense grid of starts, all at once, then a local search from the best of them.
+A rise below 0 is a falling curve (FID), with nothing changed.
+
+Source: linear with saturation: Du et al. 2024 (AGOD, arXiv 2303.13052). Variable projection:
+Golub, Pereyra 1973. Bootstrap percentile intervals: Efron 1979.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+
+Array = NDArray[np.float64]
+
+_GRID = 33
+_SAME = 1e-9
+
+
+def linear_saturation(steps: ArrayLike, a1: float, a2: float, a3: float, a4: float) -> Array:
+    """Return the curve of record: A2 up to A1 steps, a line to A4 at A3 steps, flat after.
+
+    >>> [float(q) for q in linear_saturation([1, 4, 10, 50], 2, 20.0, 10, 28.0)]
+    [20.0, 22.0, 28.0, 28.0]
+    """
+    return a2 + (a4 - a2) * _ramp(np.asarray(steps, float), np.array([a1, a3]))
+
+
+def affine(steps: ArrayLike, b1: float, b2: float) -> Array:
+    """Return the latency ``B1 * steps + B2``, in seconds.
+
+    >>> float(affine(10, 0.02, 0.1))
+    0.30000000000000004
+    """
+    return b1 * np.asarray(steps, float) + b2
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A shape ``w(steps; θ)`` and the θ worth starting from."""
+
+    name: str
+    num_theta: int
+    shape: Callable[[Array, Array], Array]
+    """(steps [s], theta [..., k]) -> w [..., s]."""
+    starts: Callable[[Array], Array]
+    """steps -> theta [n, k]."""
+    bounds: Callable[[Array], tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A family's fitted curve, ``start + rise * w(steps; θ)``."""
+
+    family: Family
+    theta: tuple[float, ...]
+    start: float
+    rise: float
+
+    def __call__(self, steps: ArrayLike) -> Array:
+        """Return the curve's value at each number of steps."""
+        return self.start + self.rise * self.family.shape(
+            np.asarray(steps, float), np.array(self.theta)
+        )
+
+    def knees(self) -> tuple[float, float, float, float]:
+        """Return (A1, A2, A3, A4); meaningful for the family of record only."""
+        if self.family is not LINEAR_SATURATION:
+            raise ValueError(f"only linear_saturation has knees, not {self.family.name}")
+        return (self.theta[0], self.start, self.theta[1], self.start + self.rise)
+
+
+def _ramp(steps: Array, theta: Array) -> Array:
+    first, second = theta[..., 0, None], theta[..., 1, None]
+    return np.clip((steps - first) / np.maximum(second - first, _SAME), 0.0, 1.0)
+
+
+def _ramp_starts(steps: Array) -> Array:
+    inner = np.geomspace(steps.min(), steps.max(), _GRID)
+    knees = np.unique(np.concatenate([steps, inner]))
+    first, second = (axis.ravel() for axis in np.meshgrid(knees, knees, indexing="ij"))
+    pairs = np.stack([first, second], axis=-1)[second > first * (1 + 1e-6)]
+    # Widest ramp first: where data cannot tell two ramps apart, the gentler one is taken.
+    return np.asarray(pairs[np.argsort(pairs[:, 0] / pairs[:, 1], kind="stable")])
+
+
+def _scales(steps: Array) -> Array:
+    return np.geomspace(*_scale_bounds(steps), 4 * _GRID)[:, None]
+
+
+def _scale_bounds(steps: Array) -> tuple[float, float]:
+    return (0.1 * float(steps.min()), 4.0 * float(steps.max()))
+
+
+LINEAR_SATURATION = Family(
+    "linear_saturation", 2, _ramp, _ramp_starts, lambda s: (float(s.min()), float(s.max()))
+)
+EXPONENTIAL = Family(
+    "exponential",
+    1,
+    lambda steps, theta: 1.0 - np.exp(-steps / theta[..., 0, None]),
+    _scales,
+    _scale_bounds,
+)
+POWER = Family(
+    "power",
+    1,
+    lambda steps, theta: 1.0 - steps ** -theta[..., 0, None],
+    lambda steps: np.geomspace(0.05, 5.0, 4 * _GRID)[:, None],
+    lambda steps: (0.05, 5.0),
+)
+FAMILIES: Mapping[str, Family] = {
+    family.name: family for family in (LINEAR_SATURATION, EXPONENTIAL, POWER)
+}
+
+
+def fit_many(family: Family, steps: ArrayLike, values: ArrayLike, num_starts: int = 8) -> list[Fit]:
+    """Return the least-squares fit of each row of ``values`` [n, s] at ``steps`` [s].
+
+    ``num_starts`` local searches are made for each row; bootstrap replicates do well with 3.
+
+    Raises:
+        ValueError: fewer than three step counts, a step below 1, or a value that is not finite.
+    """
+    s, rows = np.asarray(steps, float), np.atleast_2d(np.asarray(values, float))
+    if len(s) < 3 or len(set(s)) < len(s) or s.min() < 1:
+        raise ValueError(f"a fit needs >= 3 different step counts >= 1, got {s.tolist()}")
+    if rows.shape[1] != len(s) or not np.isfinite(rows).all():
+        raise ValueError(f"values must be finite, one for each of {len(s)} step counts")
+    starts = family.starts(s)
+    errors = _sum_of_squares(family.shape(s, starts), rows)  # [starts, rows]
+    span = np.maximum(np.square(rows - rows.mean(1, keepdims=True)).sum(1), 1e-300)
+    # Rounded, so that ties (equal up to rounding) go to the first start.
+    order = np.argsort(np.round(errors / span, 12), axis=0, kind="stable")
+    return [
+        _refine(family, s, row, starts[order[:num_starts, index]]) for index, row in enumerate(rows)
+    ]
+
+
+def fit(family: Family, steps: ArrayLike, values: ArrayLike) -> Fit:
+    """Return the least-squares fit of one curve: ``values`` [s] at ``steps`` [s]."""
+    return fit_many(family, steps, values)[0]
+
+
+def fit_affine(steps: ArrayLike, seconds: ArrayLike) -> tuple[float, float]:
+    """Return (B1, B2) by least squares on relative errors: timing noise grows with the time.
+
+    Raises:
+        ValueError: fewer than two step counts, or a time that is not above 0.
+    """
+    s, t = np.asarray(steps, float), np.asarray(seconds, float)
+    if len(set(s)) < 2 or not (t > 0).all():
+        raise ValueError(f"needs >= 2 step counts and times > 0, got {s.tolist()}, {t.tolist()}")
+    design = np.stack([s, np.ones_like(s)], axis=1) / t[:, None]
+    b1, b2 = np.linalg.lstsq(design, np.ones_like(t), rcond=None)[0]
+    return float(b1), float(b2)
+
+
+def held_out_rmse(family: Family, steps: ArrayLike, values: ArrayLike) -> float:
+    """Return the error of predicting each step count from a fit of all the others."""
+    s, v = np.asarray(steps, float), np.asarray(values, float)
+    kept = [np.arange(len(s)) != out for out in range(len(s))]
+    misses = [fit(family, s[k], v[k])(s[~k]) - v[~k] for k in kept]
+    return float(np.sqrt(np.mean(np.square(misses))))
+
+
+def affine_held_out_rmse(steps: ArrayLike, seconds: ArrayLike) -> float:
+    """Return the same for the affine latency, in seconds."""
+    s, t = np.asarray(steps, float), np.asarray(seconds, float)
+    kept = [np.arange(len(s)) != out for out in range(len(s))]
+    misses = [affine(s[~k], *fit_affine(s[k], t[k])) - t[~k] for k in kept]
+    return float(np.sqrt(np.mean(np.square(misses))))
+
+
+def resampled_means(samples: ArrayLike, count: int, rng: np.random.Generator) -> Array:
+    """Return ``count`` bootstrap means [count, s] of ``samples`` [prompt, s].
+
+    A prompt is drawn with its images at every step count: they share prompt and seed.
+    """
+    table = np.asarray(samples, float)
+    drawn = rng.integers(len(table), size=(count, len(table)))
+    weights = np.stack([np.bincount(row, minlength=len(table)) for row in drawn])
+    return np.asarray(weights @ table / len(table))
+
+
+def interval(replicates: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap replicates.
+
+    >>> interval(range(101), level=0.9)
+    (5.0, 95.0)
+    """
+    tail = 50 * (1 - level)
+    low, high = np.percentile(np.asarray(replicates, float), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _sum_of_squares(shapes: Array, rows: Array) -> Array:
+    """Return the error [n, r] of regressing each row [r, s] on each shape [n, s]."""
+    w = shapes - shapes.mean(1, keepdims=True)
+    y = rows - rows.mean(1, keepdims=True)
+    slope_gain = np.square(w @ y.T) / np.maximum(np.square(w).sum(1), 1e-300)[:, None]
+    return np.asarray(np.maximum(np.square(y).sum(1) - slope_gain, 0.0))
+
+
+def _regress(w: Array, row: Array) -> tuple[float, float]:
+    centred = w - w.mean()
+    power = float(centred @ centred)
+    rise = float(centred @ row) / power if power > 1e-18 else 0.0
+    return float(row.mean() - rise * w.mean()), rise
+
+
+def _refine(family: Family, steps: Array, row: Array, starts: Array) -> Fit:
+    low, high = np.log(family.bounds(steps))
+
+    def curve(theta: Array) -> Fit:
+        ordered = np.sort(theta) if family is LINEAR_SATURATION else theta
+        start, rise = _regress(family.shape(steps, ordered), row)
+        return Fit(family, tuple(float(value) for value in ordered), start, rise)
+
+    def cost(log_theta: Array) -> Array:
+        return np.asarray(curve(np.exp(log_theta))(steps) - row)
+
+    best = curve(starts[0])
+    best_error = float(np.square(best(steps) - row).sum())
+    total = float(np.square(row - row.mean()).sum())
+    for begin in starts:
+        if best_error <= 1e-20 * total:
+            break
+        found = optimize.least_squares(
+            cost, np.clip(np.log(begin), low, high), bounds=(low - 1e-12, high + 1e-12), xtol=1e-12
+        )
+        if 2 * found.cost < best_error * (1 - 1e-6):
+            best, best_error = curve(np.exp(found.x)), 2 * float(found.cost)
+    return best
