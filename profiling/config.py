@@ -6,10 +6,8 @@ Owns the fields and their limits. Refuses to look at hardware or weights.
 from dataclasses import dataclass, field
 from typing import Literal
 
-_value = dataclass(frozen=True, kw_only=True, slots=True)
 
-
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
     """One model to profile."""
 
@@ -45,7 +43,7 @@ class ModelChoice:
             )
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GridChoice:
     """Where to measure."""
 
@@ -76,7 +74,7 @@ class GridChoice:
             )
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerChoice:
     """Who judges, and what the images should look like."""
 
@@ -100,7 +98,7 @@ class ScorerChoice:
             raise ValueError(f"num_reference must be >= 2, got {self.num_reference}")
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ProfileConfig:
     """One profiling run."""
 

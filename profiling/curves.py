@@ -9,8 +9,8 @@ Owns mathematics only: arrays in, parameters out. Refuses files, models and cloc
     w    how far the curve has come, 0 to 1
     θ    what makes w non-linear: (A1, A3), τ or p
 
-Every quality family is ``start + rise * w(s; θ)``. Given θ, start and rise are a linear regression, so
-only θ is searched: a dense grid of starts, all at once, then a local search from the best of them.
+Every quality family is ``start + rise * w(s; θ)``. Given θ, start and rise are a linear regression,
+so only θ is searched: a dense grid of starts, all at once, then a local search from the best.
 A rise below 0 is a falling curve (FID), with nothing changed.
 
 Source: linear with saturation: Du et al. 2024 (AGOD, arXiv 2303.13052). Variable projection:
@@ -119,8 +119,8 @@ POWER = Family(
     "power",
     1,
     lambda steps, theta: 1.0 - steps ** -theta[..., 0, None],
-    lambda steps: np.geomspace(0.05, 5.0, 4 * _GRID)[:, None],
-    lambda steps: (0.05, 5.0),
+    lambda _: np.geomspace(0.05, 5.0, 4 * _GRID)[:, None],
+    lambda _: (0.05, 5.0),
 )
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (LINEAR_SATURATION, EXPONENTIAL, POWER)

@@ -50,7 +50,7 @@ def latency_points(
     """
     cells = [(steps, batch) for batch in batches for steps in num_steps]
     return [
-        LatencyPoint(model, *cells[cell], guidance, repeat)
+        LatencyPoint(model, cells[cell][0], cells[cell][1], guidance, repeat)
         for repeat in range(repeats)
         for cell in rng.permutation(len(cells))
     ]
@@ -86,10 +86,8 @@ def affordable_images(
 ) -> int:
     """Return how many prompts every model can have within the budget, in whole chunks.
 
-    Args:
-        seconds_per_image: for each model, one prompt at all of its step counts.
-        floor: never fewer, even over the budget: below it the means say little.
-        ceiling: never more.
+    ``seconds_per_image`` says for each model what one prompt costs at all of its step counts. Never
+    fewer than ``floor``, even over the budget: below it the means say little.
 
     >>> affordable_images([0.5, 1.0], budget_s=150, floor=32, ceiling=256, chunk=32)
     96

@@ -14,10 +14,8 @@ from protos.manifest import Manifest
 
 FORMAT = "edge-profile/1"
 
-_value = dataclass(frozen=True, kw_only=True, slots=True)
 
-
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
     """A fitted parameter with its bootstrap confidence interval."""
 
@@ -26,7 +24,7 @@ class Estimate:
     high: float
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class QualityFit:
     """Linear-with-saturation quality against denoising steps, for one metric of one model."""
 
@@ -49,9 +47,12 @@ class QualityFit:
     """Grid that was measured."""
     mean: tuple[float, ...]
     """Measured mean at each grid point."""
+    mean_low: tuple[float, ...] = ()
+    """Ends of the means' bootstrap intervals."""
+    mean_high: tuple[float, ...] = ()
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyFit:
     """``generate_s = b1 * num_steps + b2`` at one batch size."""
 
@@ -62,9 +63,14 @@ class LatencyFit:
     """Seconds of overhead: text encoding, decoding, image encoding."""
     held_out_rmse_s: float
     num_samples: int
+    num_steps: tuple[int, ...] = ()
+    """Grid that was measured."""
+    median_s: tuple[float, ...] = ()
+    p10_s: tuple[float, ...] = ()
+    p90_s: tuple[float, ...] = ()
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelProfile:
     """Everything measured of one model."""
 
@@ -83,9 +89,13 @@ class ModelProfile:
     guidance_scale: float
     quality: tuple[QualityFit, ...]
     latency: tuple[LatencyFit, ...]
+    exact_frac: tuple[float, ...] = ()
+    """Share of images that show their whole caption, at each step count; empty if not known."""
+    energy_j: float | None = None
+    """Median energy for a denoising step at batch 1; None where the device reports none."""
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """A device's measured models (``profile.json``)."""
 
@@ -101,6 +111,13 @@ class Profile:
     quality_best: float
     """Measured best mean: normalised quality 1."""
     models: tuple[ModelProfile, ...]
+    real_clip_score: float | None = None
+    """The scorers' verdict on real images: what a perfect model would get."""
+    real_total_variation: float | None = None
+    real_fid: float | None = None
+    """Of as many real images as each point has generated ones: the bias of a small sample."""
+    confidence: float = 0.95
+    """Level of every interval."""
 
     def model(self, model_id: str) -> ModelProfile:
         """Return one model's profile.

@@ -3,11 +3,10 @@
 Owns clocks. Refuses to decide what is measured and how often.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ class Stopwatch:
     def __enter__(self) -> "Stopwatch":
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-            self._begin = torch.cuda.Event(enable_timing=True)
+            self._begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             self._begin.record(torch.cuda.current_stream(self._device))
         else:
             self._begin = perf_counter()
@@ -38,7 +37,7 @@ class Stopwatch:
         if isinstance(self._begin, float):
             self.elapsed_s = perf_counter() - self._begin
             return
-        end = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         end.record(torch.cuda.current_stream(self._device))
         end.synchronize()
         self.elapsed_s = self._begin.elapsed_time(end) / 1000  # the event's unit is 1e-3 s
@@ -50,9 +49,3 @@ def measure(action: Callable[[], T], device: str = "cpu") -> tuple[T, float]:
     with watch:
         value = action()
     return value, watch.elapsed_s
-
-
-def spread(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Return (median, 10th percentile, 90th percentile)."""
-    low, middle, high = np.percentile(np.asarray(samples, float), [10, 50, 90])
-    return float(middle), float(low), float(high)

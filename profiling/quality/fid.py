@@ -81,14 +81,14 @@ class _Moments:
         if len(features) < 2:
             raise ValueError(f"a covariance needs >= 2 images, got {len(features)}")
         self.mean = features.mean(0)
-        factor = (features - self.mean) / np.sqrt(len(features) - 1)
-        self.factor = (
-            np.linalg.qr(factor, mode="r") if factor.shape[0] > factor.shape[1] else factor
-        )
+        factor: Features = (features - self.mean) / np.sqrt(len(features) - 1)
         self.trace = float(np.square(factor).sum())
+        self.factor: Features = factor
+        if factor.shape[0] > factor.shape[1]:
+            self.factor = np.asarray(np.linalg.qr(factor, mode="r"))
 
 
 def _distance(one: _Moments, two: _Moments) -> float:
     shift = float(np.square(one.mean - two.mean).sum())
-    shared = float(np.linalg.svd(one.factor @ two.factor.T, compute_uv=False).sum())
+    shared = float(np.linalg.svdvals(one.factor @ two.factor.T).sum())
     return max(shift + one.trace + two.trace - 2 * shared, 0.0)

@@ -1,0 +1,205 @@
+"""The raw samples: one JSON line for each measurement, the ground that every number stands on.
+
+Owns the line formats and the file: appended to and synced batch by batch, read back whole, refused
+if it belongs to another configuration or other weights. Refuses to summarise.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from protos.config import ConfigError
+
+FORMAT = "edge-samples/1"
+
+_line = {"frozen": True, "kw_only": True, "tag_field": "kind"}
+
+
+class Header(msgspec.Struct, **_line, tag="header"):
+    """The first line: what the samples belong to."""
+
+    format: str
+    config_sha256: str
+    """Of the resolved configuration, the budget left out."""
+    weights_sha256: dict[str, str]
+    """For each model and scorer."""
+
+
+class LoadSample(msgspec.Struct, **_line, tag="load"):
+    """One load and eviction."""
+
+    model: str
+    is_cold: bool
+    """The process's first load; the operating system's file cache is not dropped."""
+    load_s: float
+    evict_s: float
+    resident_bytes: int
+    freed_bytes: int
+    """Measured of the process or device after the eviction."""
+
+
+class LatencySample(msgspec.Struct, **_line, tag="latency"):
+    """One timed generation of a batch."""
+
+    model: str
+    num_steps: int
+    batch: int
+    guidance: float
+    repeat: int
+    generate_s: float
+    parts_s: dict[str, float]
+    """generate_s by cause, as far as the engine tells."""
+    image_bytes: int
+    """Of the first image, encoded."""
+    energy_j: float | None = None
+
+
+class RateSample(msgspec.Struct, **_line, tag="rate"):
+    """What a batch of quality images costs: plans how many are affordable."""
+
+    model: str
+    seconds_per_step: float
+    """For one image of a full batch."""
+    seconds_per_image: float
+    """The rest: text, decoding, scoring."""
+
+
+class QualitySample(msgspec.Struct, **_line, tag="quality"):
+    """One generated and scored image."""
+
+    model: str
+    num_steps: int
+    guidance: float
+    index: int
+    """Of the prompt; the image is images/<model>/<num_steps>/<index>.png."""
+    prompt: str
+    seed: int
+    generate_s: float
+    """Its share of the batch that it was generated in; not a latency."""
+    batch: int
+    total_variation: float
+    clip_score: float
+    is_exact: bool | None
+    """Whether the exact checker finds the scene; None where the scene is not known."""
+    image_bytes: int
+    image_sha256: str
+    """Over the pixels."""
+
+
+class FidSample(msgspec.Struct, **_line, tag="fid"):
+    """The distance of one model's images at one step count, and its bootstrap."""
+
+    model: str
+    num_steps: int
+    num_samples: int
+    num_reference: int
+    value: float
+    replicates: list[float]
+    """Resamples of the prompts; the same prompts at every step count."""
+
+
+class FloorSample(msgspec.Struct, **_line, tag="floor"):
+    """What the scorers give to real images: how good a score can be."""
+
+    num_samples: int
+    clip_score: float | None
+    total_variation: float
+    fid: float | None
+
+
+Sample = LoadSample | LatencySample | RateSample | QualitySample | FidSample | FloorSample
+Line = Header | Sample
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def sha256_of(value: object) -> str:
+    """Return the hash of a configuration value."""
+    plain = msgspec.json.encode(value, enc_hook=str, order="deterministic")
+    return hashlib.sha256(plain).hexdigest()
+
+
+def append(path: Path, samples: Sequence[Line]) -> None:
+    """Append the lines; when this returns they are on the disk."""
+    lines = b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples)
+    with path.open("ab") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def start(path: Path, header: Header) -> None:
+    """Begin the file, or make sure that the one there may be continued.
+
+    A last line that was cut off by a kill is dropped.
+
+    Raises:
+        ConfigError: the file belongs to another configuration or other weights; both are named.
+    """
+    if path.exists():
+        whole = path.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if len(kept) < len(whole):
+            os.truncate(path, len(kept))
+        if kept:
+            _refuse_others(path, header)
+            return
+    append(path, [header])
+
+
+def read(path: Path) -> list[Sample]:
+    """Return every sample after the header, each once.
+
+    Raises:
+        ConfigError: no such file, or a damaged line, by its number.
+    """
+    samples = (line for line in _lines(path) if not isinstance(line, Header))
+    return list({_identity(sample): sample for sample in samples}.values())
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the samples {path}: {error.strerror}") from error
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            yield _decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{path}, line {number}, is not a sample: {error}") from error
+
+
+def _refuse_others(path: Path, header: Header) -> None:
+    found = next(_lines(path), None)
+    if not isinstance(found, Header) or found.format != header.format:
+        raise ConfigError(f"{path} does not begin with a header of format {FORMAT!r}")
+    advice = "; use --fresh to begin anew, or another --out"
+    if found.config_sha256 != header.config_sha256:
+        raise ConfigError(
+            f"{path} was measured with the configuration {found.config_sha256[:12]},"
+            f" this one is {header.config_sha256[:12]}{advice}"
+        )
+    for name in sorted(found.weights_sha256.keys() | header.weights_sha256.keys()):
+        theirs, ours = found.weights_sha256.get(name, ""), header.weights_sha256.get(name, "")
+        if theirs != ours:
+            raise ConfigError(
+                f"{path} was measured with the weights {theirs[:12] or 'none'} of {name},"
+                f" these are {ours[:12] or 'none'}{advice}"
+            )
+
+
+def _identity(sample: Sample) -> tuple[object, ...]:
+    if isinstance(sample, LatencySample):
+        return ("latency", sample.model, sample.num_steps, sample.batch, sample.repeat)
+    if isinstance(sample, QualitySample):
+        return ("quality", sample.model, sample.num_steps, sample.index)
+    if isinstance(sample, FidSample):
+        return ("fid", sample.model, sample.num_steps)
+    if isinstance(sample, LoadSample):
+        return ("load", sample.model, sample.is_cold)
+    if isinstance(sample, RateSample):
+        return ("rate", sample.model)
+    return (type(sample).__name__,)

@@ -1,0 +1,228 @@
+"""From raw samples to the profile: means, medians, fits, intervals.
+
+Owns which samples feed which number. Refuses to measure or to draw.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling import curves
+from profiling.config import ModelChoice, ProfileConfig
+from profiling.records import (
+    FORMAT,
+    Estimate,
+    LatencyFit,
+    ModelProfile,
+    Profile,
+    QualityFit,
+)
+from profiling.samples import (
+    FidSample,
+    FloorSample,
+    LatencySample,
+    LoadSample,
+    QualitySample,
+    Sample,
+)
+from protos import seeds
+from protos.config import ConfigError
+from protos.manifest import Manifest
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """One metric of one model: its means and their bootstrap replicates."""
+
+    metric: str
+    num_steps: tuple[int, ...]
+    mean: Array
+    replicates: Array
+    num_samples: int
+
+
+def summarise(
+    config: ProfileConfig,
+    samples: Sequence[Sample],
+    weights_sha256: dict[str, str],
+    manifest: Manifest,
+) -> Profile:
+    """Return the profile of complete samples.
+
+    Raises:
+        ConfigError: a model's samples are not complete.
+    """
+    models = tuple(
+        _model_profile(
+            config, model, [s for s in samples if _model_of(s) == model.model_id], weights_sha256
+        )
+        for model in config.models
+    )
+    fids = [sample for sample in samples if isinstance(sample, FidSample)]
+    floor = next((sample for sample in samples if isinstance(sample, FloorSample)), None)
+    scores = [mean for model in models for mean in _fit_of(model, "clip_score").mean]
+    return Profile(
+        format=FORMAT,
+        manifest=manifest,
+        clip_scorer=config.scorer.clip,
+        fid_scorer=config.scorer.fid if fids else "",
+        fid_num_samples=fids[0].num_samples if fids else 0,
+        quality_metric="clip_score",
+        quality_worst=min(scores),
+        quality_best=max(scores),
+        models=models,
+        real_clip_score=floor.clip_score if floor else None,
+        real_total_variation=floor.total_variation if floor else None,
+        real_fid=floor.fid if floor else None,
+    )
+
+
+def _model_of(sample: Sample) -> str:
+    return "" if isinstance(sample, FloorSample) else sample.model
+
+
+def _fit_of(model: ModelProfile, metric: str) -> QualityFit:
+    return next(fit for fit in model.quality if fit.metric == metric)
+
+
+def _model_profile(
+    config: ProfileConfig,
+    model: ModelChoice,
+    samples: Sequence[Sample],
+    weights_sha256: dict[str, str],
+) -> ModelProfile:
+    steps = config.steps_of(model)
+    images = [sample for sample in samples if isinstance(sample, QualitySample)]
+    timed = [sample for sample in samples if isinstance(sample, LatencySample)]
+    loads = [sample for sample in samples if isinstance(sample, LoadSample)]
+    if not images or not timed or {load.is_cold for load in loads} != {True, False}:
+        raise ConfigError(f"the samples of {model.model_id} are not complete: run again")
+    warm = [load for load in loads if not load.is_cold]
+    metrics = _score_curves(config, images, steps)
+    fids = [sample for sample in samples if isinstance(sample, FidSample)]
+    if fids:
+        metrics.append(_fid_curve(model, fids, steps))
+    joules = [s.energy_j / s.num_steps for s in timed if s.energy_j is not None and s.batch == 1]
+    return ModelProfile(
+        model_id=model.model_id,
+        weights_sha256=weights_sha256[model.model_id],
+        resident_bytes=max(load.resident_bytes for load in loads),
+        load_cold_s=next(load.load_s for load in loads if load.is_cold),
+        load_warm_s=float(np.median([load.load_s for load in warm])),
+        evict_s=float(np.median([load.evict_s for load in loads])),
+        image_bytes=float(np.mean([image.image_bytes for image in images])),
+        width_px=model.width_px,
+        height_px=model.height_px,
+        max_num_steps=max(steps),
+        guidance_scale=model.guidance_scale,
+        quality=tuple(_quality_fit(curve) for curve in metrics),
+        latency=tuple(
+            _latency_fit(config, [s for s in timed if s.batch == batch], batch)
+            for batch in sorted({s.batch for s in timed})
+        ),
+        exact_frac=_exact_frac(images, steps),
+        energy_j=float(np.median(joules)) if joules else None,
+    )
+
+
+def _score_curves(
+    config: ProfileConfig, images: Iterable[QualitySample], steps: tuple[int, ...]
+) -> list[_Curve]:
+    by_prompt: dict[int, dict[int, QualitySample]] = defaultdict(dict)
+    for image in images:
+        by_prompt[image.index][image.num_steps] = image
+    whole = [row for _, row in sorted(by_prompt.items()) if row.keys() >= set(steps)]
+    if len(whole) < 2:
+        raise ConfigError("fewer than 2 prompts have images at every step count: run again")
+    found = []
+    for metric in ("clip_score", "total_variation"):
+        table = np.array([[getattr(row[s], metric) for s in steps] for row in whole])
+        rng = seeds.stream(config.seed, "bootstrap")
+        replicates = curves.resampled_means(table, config.bootstrap, rng)
+        found.append(_Curve(metric, steps, table.mean(0), replicates, len(whole)))
+    return found
+
+
+def _fid_curve(model: ModelChoice, fids: Sequence[FidSample], steps: tuple[int, ...]) -> _Curve:
+    by_steps = {sample.num_steps: sample for sample in fids}
+    if by_steps.keys() != set(steps):
+        raise ConfigError(f"the FID of {model.model_id} is not complete: run again")
+    ordered = [by_steps[s] for s in steps]
+    values = np.array([sample.value for sample in ordered])
+    replicates = np.array([sample.replicates for sample in ordered]).T
+    return _Curve("fid", steps, values, replicates, ordered[0].num_samples)
+
+
+def _quality_fit(curve: _Curve) -> QualityFit:
+    record = curves.LINEAR_SATURATION
+    point = curves.fit(record, curve.num_steps, curve.mean).knees()
+    fits = curves.fit_many(record, curve.num_steps, curve.replicates, num_starts=3)
+    draws = np.array([fit.knees() for fit in fits])
+    a1, a2, a3, a4 = (_estimate(point[i], draws[:, i]) for i in range(4))
+    errors = {
+        name: curves.held_out_rmse(family, curve.num_steps, curve.mean)
+        for name, family in curves.FAMILIES.items()
+    }
+    ends = [curves.interval(column) for column in curve.replicates.T]
+    return QualityFit(
+        metric=curve.metric,
+        a1=a1,
+        a2=a2,
+        a3=a3,
+        a4=a4,
+        held_out_rmse=errors[record.name],
+        family_held_out_rmse=errors,
+        num_samples=curve.num_samples,
+        num_steps=curve.num_steps,
+        mean=tuple(float(value) for value in curve.mean),
+        mean_low=tuple(low for low, _ in ends),
+        mean_high=tuple(high for _, high in ends),
+    )
+
+
+def _latency_fit(config: ProfileConfig, timed: Sequence[LatencySample], batch: int) -> LatencyFit:
+    by_steps: dict[int, list[float]] = defaultdict(list)
+    for sample in timed:
+        by_steps[sample.num_steps].append(sample.generate_s)
+    steps = tuple(sorted(by_steps))
+    table = [np.array(by_steps[s]) for s in steps]
+    medians = [float(np.median(row)) for row in table]
+    b1, b2 = curves.fit_affine(steps, medians)
+    rng = seeds.stream(config.seed, "latency-bootstrap")
+    draws = np.array(
+        [
+            curves.fit_affine(steps, [np.median(rng.choice(row, len(row))) for row in table])
+            for _ in range(config.bootstrap)
+        ]
+    )
+    tails = [np.percentile(row, [10, 90]) for row in table]
+    return LatencyFit(
+        batch=batch,
+        b1=_estimate(b1, draws[:, 0]),
+        b2=_estimate(b2, draws[:, 1]),
+        held_out_rmse_s=curves.affine_held_out_rmse(steps, medians),
+        num_samples=len(timed),
+        num_steps=steps,
+        median_s=tuple(medians),
+        p10_s=tuple(float(low) for low, _ in tails),
+        p90_s=tuple(float(high) for _, high in tails),
+    )
+
+
+def _exact_frac(images: Sequence[QualitySample], steps: tuple[int, ...]) -> tuple[float, ...]:
+    if any(image.is_exact is None for image in images):
+        return ()
+    return tuple(
+        float(np.mean([bool(image.is_exact) for image in images if image.num_steps == s]))
+        for s in steps
+    )
+
+
+def _estimate(value: float, replicates: Array) -> Estimate:
+    low, high = curves.interval(replicates)
+    return Estimate(value=value, low=min(low, value), high=max(high, value))
