@@ -79,9 +79,9 @@ class ScorerChoice:
     """Who judges, and what the images should look like."""
 
     clip: str = "builtin:judge"
-    """"builtin:judge", "folder:PATH" or "hub:OWNER/NAME" of a CLIP model."""
+    """"builtin:judge", "judge:PATH" (another judge), or a CLIP: "folder:PATH", "hub:OWNER/NAME"."""
     fid: str = "builtin:judge"
-    """"builtin:judge", or "inception-v3" (the standard FID, 2048 features)."""
+    """"builtin:judge", "judge:PATH", or "inception-v3" (the standard FID, 2048 features)."""
     prompts: str = "scenes"
     """"scenes": the zoo's captions that no training saw; else a text file, one prompt a line."""
     pair_frac: float = 0.5
@@ -92,6 +92,12 @@ class ScorerChoice:
     """Reference images."""
 
     def __post_init__(self) -> None:
+        known = {"clip": ("builtin", "judge", "folder", "hub")}
+        known["fid"] = ("builtin", "judge", "inception-v3")
+        for name, schemes in known.items():
+            if getattr(self, name).partition(":")[0] not in schemes:
+                given = getattr(self, name)
+                raise ValueError(f"{name} must begin with {' or '.join(schemes)}, got {given!r}")
         if not 0 <= self.pair_frac <= 1:
             raise ValueError(f"pair_frac must be 0 to 1, got {self.pair_frac}")
         if self.num_reference < 2:

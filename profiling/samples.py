@@ -32,6 +32,7 @@ class LoadSample(msgspec.Struct, **_line, tag="load"):
     """One load and eviction."""
 
     model: str
+    repeat: int
     is_cold: bool
     """The process's first load; the operating system's file cache is not dropped."""
     load_s: float
@@ -199,7 +200,7 @@ def _identity(sample: Sample) -> tuple[object, ...]:
     if isinstance(sample, FidSample):
         return ("fid", sample.model, sample.num_steps)
     if isinstance(sample, LoadSample):
-        return ("load", sample.model, sample.is_cold)
+        return ("load", sample.model, sample.repeat)
     if isinstance(sample, RateSample):
         return ("rate", sample.model)
     return (type(sample).__name__,)

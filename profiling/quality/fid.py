@@ -16,6 +16,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 Features = NDArray[np.float64]
+Net = Callable[[torch.Tensor], torch.Tensor]
 
 
 class _Given(nn.Module):
@@ -30,7 +31,7 @@ class _Given(nn.Module):
 
 
 def extract(
-    net: Callable[[torch.Tensor], torch.Tensor],
+    net: Net,
     images: NDArray[np.uint8],
     device: str = "cpu",
     chunk: int = 64,

@@ -1,0 +1,91 @@
+"""What is asked for and what it should look like: prompts, real images, the exact check.
+
+Owns the drawing of prompts: the first n are the same, however many follow. Refuses to generate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_node.zoo import scenes
+from profiling.config import ProfileConfig
+from protos import seeds
+from protos.config import ConfigError
+
+Images = NDArray[np.uint8]
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One wish, with the seed that every model and step count starts from."""
+
+    text: str
+    seed: int
+    scene: scenes.Scene | None
+    """What it says, if it is of the zoo's world."""
+
+
+def prompts(config: ProfileConfig, count: int) -> list[Prompt]:
+    """Return the first ``count`` prompts.
+
+    Raises:
+        ConfigError: the prompt file has fewer lines.
+    """
+    rng = seeds.stream(config.seed, "image-seeds")
+    drawn = [int(rng.integers(2**31)) for _ in range(count)]
+    if config.scorer.prompts == "scenes":
+        chosen = _draw(config, count, "prompts")
+        return [Prompt(s.caption, seed, s) for s, seed in zip(chosen, drawn, strict=True)]
+    lines = [line.strip() for line in Path(config.scorer.prompts).read_text().splitlines()]
+    texts = [line for line in lines if line]
+    if len(texts) < count:
+        raise ConfigError(f"{config.scorer.prompts} holds {len(texts)} prompts, {count} are needed")
+    return [Prompt(text, seed, None) for text, seed in zip(texts, drawn, strict=False)]
+
+
+def reference(config: ProfileConfig, count: int) -> Images:
+    """Return the real images [n, h, w, 3] that FID compares with.
+
+    Raises:
+        ConfigError: the reference folder holds too few, or images of unlike sizes.
+    """
+    if config.scorer.reference == "scenes":
+        rng = seeds.stream(config.seed, "reference-rendering")
+        return np.asarray(scenes.render(_draw(config, count, "reference"), rng))
+    folder = Path(config.scorer.reference)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if len(files) < count:
+        raise ConfigError(f"{folder} holds {len(files)} images, num_reference is {count}")
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files[:count]]
+    if len({image.shape for image in images}) > 1:
+        raise ConfigError(f"the images in {folder} must all have the same size")
+    return np.stack(images)
+
+
+def rendered(config: ProfileConfig, asked: Sequence[Prompt]) -> Images | None:
+    """Return what a perfect model would draw; None where the scenes are not known."""
+    known = [prompt.scene for prompt in asked if prompt.scene is not None]
+    if len(known) < len(asked):
+        return None
+    return np.asarray(scenes.render(known, seeds.stream(config.seed, "floor-rendering")))
+
+
+def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
+    """Return for each image whether it shows its whole prompt; None where nobody can tell."""
+    return [None for _ in asked]
+
+
+def _draw(config: ProfileConfig, count: int, purpose: str) -> list[scenes.Scene]:
+    """Draw held-out scenes one by one, so that more of them keep the first."""
+    rng, pair_frac = seeds.stream(config.seed, purpose), config.scorer.pair_frac
+    return [
+        scenes.draw_pair(rng, "held-out")
+        if rng.random() < pair_frac
+        else scenes.draw_single(rng, "held-out")
+        for _ in range(count)
+    ]
