@@ -1,0 +1,1 @@
+"""The built-in zoo: small real Stable Diffusion variants, trained on rendered scenes."""

@@ -1,0 +1,135 @@
+"""The exact check: read a scene from an image's pixels alone, and compare it with what was asked.
+
+Objects are the connected components that differ from the border's colour. Colour is the nearest of
+the palette, shape the rendered template of the same box with the highest overlap; size, position
+and relation follow from the boxes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from edge_node.zoo import scenes
+
+MIN_AREA_PX = 40
+"""Smaller components are artefacts, unless they are dark or light seams (see MIN_OVERLAP)."""
+MIN_OVERLAP = 0.5
+"""Least intersection over union with the best template; below it the shape is unreadable."""
+OBJECT_DISTANCE = 55.0
+"""Least RGB distance from the background of an object's pixel."""
+LARGE_RADIUS_PX = 12.3
+CENTRE_PX = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One object as it was read, with its box in pixels."""
+
+    colour: str
+    shape: str
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an image shows."""
+
+    background: str
+    objects: tuple[Found, ...]
+
+
+def read(image: np.ndarray) -> Reading | None:
+    """Return what a uint8 image [64, 64, 3] shows; None where an object cannot be read."""
+    pixels = image.astype(np.float32)
+    border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
+    border = np.concatenate([border, pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)])
+    ground = np.median(border, axis=0)
+    mask = np.linalg.norm(pixels - ground, axis=-1) > OBJECT_DISTANCE
+    labels, count = ndimage.label(mask)
+    objects = []
+    for label in range(1, count + 1):
+        component = labels == label
+        if component.sum() < MIN_AREA_PX:
+            continue
+        found = _read_object(pixels, ground, component)
+        if found is None:
+            return None
+        objects.append(found)
+    return Reading(_nearest(ground, scenes.BACKGROUNDS), tuple(objects))
+
+
+def matches(image: np.ndarray, scene: scenes.Scene) -> bool:
+    """Return whether the image shows exactly the scene: every attribute and the relation."""
+    reading = read(image)
+    if reading is None or reading.background != scene.background:
+        return False
+    if isinstance(scene, scenes.Single):
+        return len(reading.objects) == 1 and _is_single(reading.objects[0], scene)
+    if len(reading.objects) != 2:
+        return False
+    return any(
+        _thing(first) == scene.first
+        and _thing(second) == scene.second
+        and _relation(first, second) == scene.relation
+        for first, second in (reading.objects, reading.objects[::-1])
+    )
+
+
+def _read_object(pixels: np.ndarray, ground: np.ndarray, component: np.ndarray) -> Found | None:
+    core = ndimage.binary_erosion(component)
+    colour = np.median(pixels[core if core.any() else component], axis=0)
+    direction = colour - ground
+    is_inside = (pixels - ground) @ direction > 0.5 * direction @ direction
+    component = component & is_inside  # the outline is where the blur is half way
+    if component.sum() < MIN_AREA_PX:
+        return None
+    rows, columns = np.flatnonzero(component.any(axis=1)), np.flatnonzero(component.any(axis=0))
+    top, bottom = rows[0], rows[-1] + 1
+    left, right = columns[0], columns[-1] + 1
+    x, y = (left + right) / 2, (top + bottom) / 2
+    radius = (bottom - top + right - left) / 4
+    overlaps = {
+        shape: max(_overlap(component, shape, x, y, radius + grown) for grown in (0, 0.5, 1))
+        for shape in scenes.SHAPES
+    }  # blur rounds corners off, so the true shape may be a little larger than its box
+    best = max(overlaps, key=overlaps.__getitem__)
+    if overlaps[best] < MIN_OVERLAP:
+        return None
+    return Found(_nearest(colour, scenes.COLOURS), best, x, y, radius)
+
+
+def _overlap(component: np.ndarray, shape: str, x: float, y: float, radius: float) -> float:
+    template = scenes.coverage(shape, x, y, radius) > 0.5
+    return float((template & component).sum() / (template | component).sum())
+
+
+def _nearest(colour: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
+    return min(palette, key=lambda name: float(np.linalg.norm(colour - np.array(palette[name]))))
+
+
+def _thing(found: Found) -> scenes.Thing:
+    return scenes.Thing(found.colour, found.shape)
+
+
+def _is_single(found: Found, scene: scenes.Single) -> bool:
+    size = "large" if found.radius > LARGE_RADIUS_PX else "small"
+    return (_thing(found), size, _position(found)) == (scene.thing, scene.size, scene.position)
+
+
+def _position(found: Found) -> str:
+    dx, dy = found.x - scenes.IMAGE_PX / 2, found.y - scenes.IMAGE_PX / 2
+    if max(abs(dx), abs(dy)) < CENTRE_PX:
+        return "center"
+    if abs(dx) > abs(dy):
+        return "left" if dx < 0 else "right"
+    return "top" if dy < 0 else "bottom"
+
+
+def _relation(first: Found, second: Found) -> str:
+    dx, dy = first.x - second.x, first.y - second.y
+    if abs(dx) > abs(dy):
+        return "left of" if dx < 0 else "right of"
+    return "above" if dy < 0 else "below"

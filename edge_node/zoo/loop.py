@@ -1,0 +1,266 @@
+"""The training loop that every net of the zoo shares: schedule, EMA, checkpoints, exact resume.
+
+Every random draw of a step comes from ``stream(seed, "<purpose>-<step>")``, so a run
+that was stopped and resumed draws exactly what an uninterrupted one draws.
+Checkpoints are safetensors + JSON.
+"""
+
+import json
+import logging
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import accelerate
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from protos.seeds import stream
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How long and how fast a net is trained."""
+
+    num_updates: int
+    """Gradient steps; the learning rate anneals to 0 over exactly these."""
+    batch: int
+    """Samples in one update, over all processes."""
+    learning_rate: float
+    seed: int
+    """Of the training data and of every draw in the loss."""
+    warmup_updates: int = 100
+    weight_decay: float = 0.01
+    ema_decay: float = 0.999
+    """Ceiling; early on the average follows faster: (1 + update) / (10 + update)."""
+    clip_norm: float = 1.0
+    checkpoint_every: int = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """What a finished or interrupted training left."""
+
+    num_updates: int
+    wall_s: float
+    losses: tuple[tuple[int, float], ...]
+    """(update, mean loss since the last entry)."""
+
+
+LossAt = Callable[[nn.Module, np.random.Generator], Tensor]
+"""Draws one batch with the generator and returns its scalar loss."""
+
+
+def learning_rate_frac(update: int, recipe: Recipe) -> float:
+    """Return the share of the peak learning rate: linear warm-up, then a cosine to 0."""
+    warm = min(1.0, (update + 1) / max(1, recipe.warmup_updates))
+    return warm * 0.5 * (1 + math.cos(math.pi * update / recipe.num_updates))
+
+
+def torch_generator(rng: np.random.Generator) -> torch.Generator:
+    """Return a torch generator (CPU) seeded from a NumPy one."""
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def fit(
+    net: nn.Module,
+    loss_at: LossAt,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    on_checkpoint: Callable[[nn.Module, Trained], None] | None = None,
+    stop_after: int | None = None,
+) -> tuple[nn.Module, Trained]:
+    """Train ``net`` and return its exponential moving average.
+
+    Args:
+        net: module to train; its parameters that require no gradient stay as they are.
+        loss_at: loss of one batch.
+        recipe: length and speed.
+        folder: checkpoints; a run found there is continued.
+        on_checkpoint: called with the average at each checkpoint (to export an early version).
+        stop_after: end at this update although the recipe is longer; a later call continues.
+    """
+    accelerator = accelerate.Accelerator()
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trainable, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+    )
+    average = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
+    start, trained = _restore(folder, net, optimizer, average)
+    model, optimizer = accelerator.prepare(net, optimizer)
+    average = {name: value.to(accelerator.device) for name, value in average.items()}
+    named = {n: p for n, p in accelerator.unwrap_model(model).named_parameters() if n in average}
+
+    losses, window = list(trained.losses), []
+    began_s, end = time.perf_counter(), min(recipe.num_updates, stop_after or recipe.num_updates)
+    with _progress(accelerator.is_main_process) as progress:
+        task = progress.add_task(folder.name, total=recipe.num_updates, completed=start, loss="")
+        for update in range(start, end):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * learning_rate_frac(update, recipe)
+            rng = stream(recipe.seed, f"update-{update}-{accelerator.process_index}")
+            loss = loss_at(model, rng)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(trainable, recipe.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            _update_average(average, named, min(recipe.ema_decay, (1 + update) / (10 + update)))
+            window.append(loss.item())
+            progress.update(task, advance=1, loss=f"{window[-1]:.4f}")
+
+            done = update + 1
+            if done % 50 == 0 or done == end:
+                losses.append((done, float(np.mean(window))))
+                wall_s = trained.wall_s + time.perf_counter() - began_s
+                _say(done, recipe, losses[-1][1], wall_s, trained.num_updates, trained.wall_s)
+                window = []
+            if (done % recipe.checkpoint_every == 0 or done == end) and accelerator.is_main_process:
+                now = Trained(
+                    num_updates=done,
+                    wall_s=trained.wall_s + time.perf_counter() - began_s,
+                    losses=tuple(losses),
+                )
+                _save(folder, accelerator.unwrap_model(model), optimizer, average, now)
+                if on_checkpoint and done < recipe.num_updates:
+                    _with_average(accelerator.unwrap_model(model), average, on_checkpoint, now)
+    final = Trained(
+        num_updates=max(start, end),
+        wall_s=trained.wall_s + time.perf_counter() - began_s,
+        losses=tuple(losses),
+    )
+    net = accelerator.unwrap_model(model)
+    with torch.no_grad():
+        for name, value in average.items():
+            named[name].copy_(value)
+    return net, final
+
+
+def _update_average(
+    average: dict[str, Tensor], named: dict[str, nn.Parameter], decay: float
+) -> None:
+    with torch.no_grad():
+        torch._foreach_lerp_(
+            list(average.values()), [named[name].detach() for name in average], 1 - decay
+        )
+
+
+def _with_average(
+    net: nn.Module,
+    average: dict[str, Tensor],
+    action: Callable[[nn.Module, Trained], None],
+    trained: Trained,
+) -> None:
+    """Call ``action`` while ``net`` holds the average; put the raw weights back afterwards."""
+    named = dict(net.named_parameters())
+    raw = {name: named[name].detach().clone() for name in average}
+    try:
+        with torch.no_grad():
+            for name, value in average.items():
+                named[name].copy_(value)
+        action(net, trained)
+    finally:
+        with torch.no_grad():
+            for name, value in raw.items():
+                named[name].copy_(value)
+
+
+def _save(
+    folder: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    trained: Trained,
+) -> None:
+    """Write a checkpoint beside the last one and swap it in, so that one is always whole."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    moments = {
+        f"{index}.{key}": value.contiguous()
+        for index, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
+    }
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, partial / "net.safetensors")
+    save_file(average, partial / "average.safetensors")
+    save_file(moments, partial / "optimizer.safetensors")
+    state = {
+        "num_updates": trained.num_updates,
+        "wall_s": trained.wall_s,
+        "losses": trained.losses,
+    }
+    (partial / "state.json").write_text(json.dumps(state))
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _restore(
+    folder: Path,
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+) -> tuple[int, Trained]:
+    """Fill the arguments from a checkpoint, where there is one; return its update and record."""
+    old = folder.with_name(f"{folder.name}.old")
+    if not folder.exists() and old.exists():
+        old.rename(folder)
+    if not (folder / "state.json").exists():
+        return 0, Trained(num_updates=0, wall_s=0.0, losses=())
+    net.load_state_dict(load_file(folder / "net.safetensors"))
+    for name, value in load_file(folder / "average.safetensors").items():
+        average[name].copy_(value)
+    layout = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in load_file(folder / "optimizer.safetensors").items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    layout["state"] = state
+    optimizer.load_state_dict(layout)
+    record = json.loads((folder / "state.json").read_text())
+    logger.info("%s continues at update %d", folder.name, record["num_updates"])
+    losses = tuple((int(update), float(loss)) for update, loss in record["losses"])
+    return record["num_updates"], Trained(
+        num_updates=record["num_updates"], wall_s=record["wall_s"], losses=losses
+    )
+
+
+def _progress(is_shown: bool) -> Progress:  # noqa: FBT001 - one flag, one meaning
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not (is_shown and console.is_terminal),
+    )
+
+
+def _say(
+    done: int, recipe: Recipe, loss: float, wall_s: float, start: int, start_wall_s: float
+) -> None:
+    """Log one plain line with the time left, where there is no terminal for the bar."""
+    if sys.stderr.isatty():
+        return
+    per_update_s = (wall_s - start_wall_s) / max(1, done - start)
+    left_s = (recipe.num_updates - done) * per_update_s
+    logger.info(
+        "update %d/%d  loss %.4f  %.3f s each  %.0f s left",
+        *(done, recipe.num_updates, loss, per_update_s, left_s),
+    )
