@@ -77,7 +77,7 @@ def _element_class(proto: Message, name: str) -> type[Message]:
 
 def from_proto(proto: Message, cls: type[T]) -> T:
     """Return the dataclass ``cls`` with the proto's values; an unset ``optional`` becomes None."""
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     return cls(
         **{
             field.name: _from_field(proto, field.name, hints[field.name])
