@@ -92,8 +92,10 @@ class ScorerChoice:
     """Reference images."""
 
     def __post_init__(self) -> None:
-        known = {"clip": ("builtin", "judge", "folder", "hub")}
-        known["fid"] = ("builtin", "judge", "inception-v3")
+        known = {
+            "clip": ["builtin", "judge", "folder", "hub"],
+            "fid": ["builtin", "judge", "inception-v3"],
+        }
         for name, schemes in known.items():
             if getattr(self, name).partition(":")[0] not in schemes:
                 given = getattr(self, name)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node.zoo import scenes
+from edge_node.zoo import checker, scenes
 from profiling.config import ProfileConfig
 from protos import seeds
 from protos.config import ConfigError
@@ -77,7 +77,12 @@ def rendered(config: ProfileConfig, asked: Sequence[Prompt]) -> Images | None:
 
 def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
     """Return for each image whether it shows its whole prompt; None where nobody can tell."""
-    return [None for _ in asked]
+    return [
+        None
+        if prompt.scene is None or image.shape[:2] != (scenes.IMAGE_PX, scenes.IMAGE_PX)
+        else bool(checker.matches(image, prompt.scene))
+        for image, prompt in zip(images, asked, strict=True)
+    ]
 
 
 def _draw(config: ProfileConfig, count: int, purpose: str) -> list[scenes.Scene]:

@@ -1,0 +1,108 @@
+"""The report's pictures, drawn from the profile and the saved images.
+
+Owns figures. Refuses to compute: points, intervals and curves are in the profile.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from profiling import curves
+from profiling.records import ModelProfile, Profile
+
+LABELS = {
+    "clip_score": "CLIP score (higher is better)",
+    "fid": "FID (lower is better)",
+    "total_variation": "total variation for each pixel",
+}
+_COLOURS = ("#1b6ca8", "#d1495b", "#3a8f5c", "#8a5aa8", "#c98a1b", "#444444")
+_CELL_PX = 96
+
+
+def quality(profile: Profile, metric: str) -> bytes:
+    """Return a PNG of one metric against denoising steps: means, intervals, fitted curves."""
+    figure, axes = _axes("denoising steps", LABELS[metric])
+    for colour, model in zip(_cycle(profile), profile.models, strict=True):
+        for fit in (fit for fit in model.quality if fit.metric == metric):
+            low, high = np.array(fit.mean_low), np.array(fit.mean_high)
+            mean = np.array(fit.mean)
+            spread = np.maximum([mean - low, high - mean], 0)
+            axes.errorbar(
+                fit.num_steps, mean, spread, fmt="o", ms=4, capsize=2, color=colour,
+                label=model.model_id,
+            )  # fmt: skip
+            dense = np.geomspace(min(fit.num_steps), max(fit.num_steps), 200)
+            knees = (fit.a1.value, fit.a2.value, fit.a3.value, fit.a4.value)
+            axes.plot(dense, curves.linear_saturation(dense, *knees), color=colour, lw=1.5)
+    real = {"clip_score": profile.real_clip_score, "fid": profile.real_fid}.get(
+        metric, profile.real_total_variation
+    )
+    if real is not None:
+        axes.axhline(real, color="0.4", ls="--", lw=1, label="real images")
+    axes.set_xscale("log", base=2)
+    ticks = sorted({step for model in profile.models for step in model.quality[0].num_steps})
+    axes.set_xticks(ticks, [str(step) for step in ticks])
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def latency(profile: Profile) -> bytes:
+    """Return a PNG of generation time against denoising steps, with the affine fits."""
+    figure, axes = _axes("denoising steps", "seconds to generate")
+    for colour, model in zip(_cycle(profile), profile.models, strict=True):
+        for number, fit in enumerate(model.latency):
+            median = np.array(fit.median_s)
+            spread = [median - np.array(fit.p10_s), np.array(fit.p90_s) - median]
+            axes.errorbar(
+                fit.num_steps, median, spread, fmt="os^v"[number % 4], ms=4, capsize=2,
+                color=colour, label=f"{model.model_id}, batch {fit.batch}",
+            )  # fmt: skip
+            dense = np.linspace(0, max(fit.num_steps), 50)
+            axes.plot(dense, curves.affine(dense, fit.b1.value, fit.b2.value), color=colour, lw=1)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def image_grid(folder: Path, model: ModelProfile, indices: Sequence[int]) -> bytes:
+    """Return a PNG: a row for each prompt, a column for each number of steps."""
+    steps = model.quality[0].num_steps
+    rows = [
+        [folder / "images" / model.model_id / f"{s:02d}" / f"{index:04d}.png" for s in steps]
+        for index in indices
+    ]
+    sheet = Image.new("RGB", (_CELL_PX * len(steps), _CELL_PX * len(rows)), "white")
+    for y, row in enumerate(rows):
+        for x, file in enumerate(row):
+            cell = Image.open(file).convert("RGB").resize((_CELL_PX - 4, _CELL_PX - 4))
+            sheet.paste(cell, (x * _CELL_PX + 2, y * _CELL_PX + 2))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _cycle(profile: Profile) -> list[str]:
+    return [_COLOURS[index % len(_COLOURS)] for index in range(len(profile.models))]
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
