@@ -81,3 +81,16 @@ def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
             dotted = f"{prefix}.{key}".lstrip(".")
             raise ConfigError(f"{where}: unknown key {dotted!r}{hint_text}")
         _refuse_unknown_keys(value, hints[key], where, f"{prefix}.{key}")
+
+
+def find(file: Path, shipped: Path) -> Path:
+    """Return ``file`` as it is, or, where it is not there, its name in the ``shipped`` folder.
+
+    Raises:
+        ConfigError: it is in neither; the message lists what is shipped.
+    """
+    for candidate in (file, shipped / file):
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(sorted(path.name for path in shipped.glob("*.toml")))
+    raise ConfigError(f"no configuration {file}; shipped with the program: {names}")

@@ -14,7 +14,7 @@ import logging
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -159,8 +159,9 @@ def answers_errors(handler: Handler) -> Handler:
             self: Any, request: Message, context: grpc.aio.ServicerContext
         ) -> AsyncIterator[Message]:
             try:
-                async for response in handler(self, request, context):
-                    yield response
+                async with aclosing(handler(self, request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except Exception as error:  # noqa: BLE001 - the per-request boundary
                 await _abort(context, error)
 

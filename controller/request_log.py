@@ -1,0 +1,219 @@
+"""The run's records: ``requests.sqlite``, exactly one row for each request.
+
+Owns the file. A row is inserted open at Submit and closed once, as served, rejected or failed with
+a reason; every change is committed at once, so a run that is killed keeps all of them. One thread
+writes; readers may open the file at any time (WAL).
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+Ending = Literal["served", "rejected", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One request; the columns of the table ``requests``."""
+
+    request_id: str
+    user_id: str
+    model_id: str
+    prompt: str
+    seed: int
+    submitted_utc: str
+    frame: int | None = None
+    """Of the decision that answered it; None: it was never queued."""
+    slot: int | None = None
+    status: str = "open"
+    """open, served, rejected or failed."""
+    reason: str = ""
+    """Why it was rejected or failed; of a served one, why its first try failed."""
+    node_id: str = ""
+    role: str = ""
+    """edge or cloud."""
+    is_hit: bool = False
+    """An edge node that held the model served it."""
+    num_tries: int = 0
+    """Grants it got: 2 after an edge node failed and the cloud took over."""
+    num_steps: int | None = None
+    rate_bps: float | None = None
+    upload_rate_bps: float | None = None
+    upload_bytes: int = 0
+    image_bytes: int | None = None
+    sha256: str = ""
+    wait_s: float | None = None
+    upload_s: float | None = None
+    queue_s: float | None = None
+    load_s: float | None = None
+    generate_s: float | None = None
+    backhaul_s: float | None = None
+    download_s: float | None = None
+    total_s: float | None = None
+    quality: float | None = None
+    """By the profile's curve at num_steps, 0..1."""
+    utility: float | None = None
+    image_path: str = ""
+    """Inside the run folder; empty: not kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheRow:
+    """One node's part of a caching decision; the columns of the table ``caches``."""
+
+    frame: int
+    node_id: str
+    models: str
+    """Decided models, comma between."""
+    duration_s: float | None = None
+    """Of SetCache: evictions and loads."""
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeRow:
+    """A node of the run; the columns of the table ``nodes``."""
+
+    node_id: str
+    address: str
+    role: str
+    capacity_bytes: int
+    device: str
+    is_alive: bool
+    """When the row was last written."""
+
+
+def now_utc() -> str:
+    """Return the time as records carry it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class RequestLog:
+    """Writes and reads the records; use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        self._db = sqlite3.connect(self._path, isolation_level=None)  # every statement commits
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        for table, cls, key in _TABLES:
+            columns = ", ".join(field.name for field in fields(cls))
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY ({key}))")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def open(self, row: Row) -> None:
+        """Insert a request.
+
+        Raises:
+            ValueError: there is a row of that request_id.
+        """
+        try:
+            self._insert("INSERT", "requests", row)
+        except sqlite3.IntegrityError as error:
+            raise ValueError(f"request {row.request_id!r} has a row already") from error
+
+    def update(self, request_id: str, **values: Any) -> None:
+        """Change columns of an open request; a closed one is left as it is."""
+        self._change(request_id, values)
+
+    def close(self, request_id: str, status: Ending, **values: Any) -> bool:
+        """End an open request; return whether it was open."""
+        return self._change(request_id, {"status": status, **values})
+
+    def close_all(self, reason: str, utility: float) -> int:
+        """End every open request as failed; return how many there were."""
+        return self._db.execute(
+            "UPDATE requests SET status='failed', reason=?, utility=? WHERE status='open'",
+            (reason, utility),
+        ).rowcount
+
+    def attach_image(self, request_id: str, path: str) -> None:
+        """Say where a request's image is kept."""
+        self._db.execute("UPDATE requests SET image_path=? WHERE request_id=?", (path, request_id))
+
+    def write_cache(self, row: CacheRow) -> None:
+        """Record a node's part of a caching decision; again, to complete it."""
+        self._insert("INSERT OR REPLACE", "caches", row)
+
+    def write_node(self, row: NodeRow) -> None:
+        """Record a node's state."""
+        self._insert("INSERT OR REPLACE", "nodes", row)
+
+    def find(self, request_id: str) -> Row | None:
+        """Return one request."""
+        rows = self._select(Row, "requests WHERE request_id=?", (request_id,))
+        return rows[0] if rows else None
+
+    def rows(self) -> list[Row]:
+        """Return every request in the order of submission."""
+        return self._select(Row, "requests ORDER BY rowid")
+
+    def caches(self) -> list[CacheRow]:
+        """Return every caching decision."""
+        return self._select(CacheRow, "caches ORDER BY frame, node_id")
+
+    def nodes(self) -> list[NodeRow]:
+        """Return every node."""
+        return self._select(NodeRow, "nodes ORDER BY rowid")
+
+    def counts(self) -> dict[str, int]:
+        """Return how many requests there are of each status."""
+        found = self._db.execute("SELECT status, count(*) FROM requests GROUP BY status")
+        return dict.fromkeys(("open", "served", "rejected", "failed"), 0) | dict(found)
+
+    def mean_utility(self) -> float:
+        """Return the mean over every ended request; 0 before the first."""
+        return float(self._db.execute("SELECT avg(utility) FROM requests").fetchone()[0] or 0.0)
+
+    def _insert(self, verb: str, table: str, row: Any) -> None:
+        names = [field.name for field in fields(row)]
+        marks = ", ".join("?" * len(names))
+        self._db.execute(
+            f"{verb} INTO {table} ({', '.join(names)}) VALUES ({marks})",
+            [getattr(row, name) for name in names],
+        )
+
+    def _change(self, request_id: str, values: dict[str, Any]) -> bool:
+        unknown = values.keys() - {field.name for field in fields(Row)}
+        if unknown:
+            raise ValueError(f"requests has no column {sorted(unknown)}")
+        settings = ", ".join(f"{name}=?" for name in values)
+        done = self._db.execute(
+            f"UPDATE requests SET {settings} WHERE request_id=? AND status='open'",
+            [*values.values(), request_id],
+        )
+        return done.rowcount == 1
+
+    def _select(self, cls: type[Any], clause: str, values: Sequence[Any] = ()) -> list[Any]:
+        names = [field.name for field in fields(cls)]
+        flags = {field.name for field in fields(cls) if field.type is bool}
+        return [
+            cls(
+                **{
+                    name: bool(value) if name in flags else value
+                    for name, value in zip(names, row, strict=True)
+                }
+            )
+            for row in self._db.execute(f"SELECT {', '.join(names)} FROM {clause}", values)
+        ]
+
+
+_TABLES: tuple[tuple[str, type[Any], str], ...] = (
+    ("requests", Row, "request_id"),
+    ("caches", CacheRow, "frame, node_id"),
+    ("nodes", NodeRow, "node_id"),
+)

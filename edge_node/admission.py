@@ -1,0 +1,115 @@
+"""Admission: what a request may ask for. Every refusal names the thing, the limit and the value."""
+
+import math
+import secrets
+
+from edge_node.catalog import Catalog
+from edge_node.config import LimitsConfig
+from edge_node.engine import Job
+from protos import tickets
+from protos.errors import InvalidRequestError, TicketError
+from protos.messages import GenerateRequest
+
+SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm")
+
+
+class Admission:
+    """Turns a request into a job, or refuses it."""
+
+    def __init__(
+        self, limits: LimitsConfig, catalog: Catalog, node_id: str, secret: bytes | None
+    ) -> None:
+        self._limits = limits
+        self._catalog = catalog
+        self._node_id = node_id
+        self._secret = secret
+
+    def admit(self, request: GenerateRequest) -> Job:
+        """Return the job, with the model's defaults filled in.
+
+        Raises:
+            UnknownModelError: the catalog does not hold the model.
+            InvalidRequestError: a value breaks its limit.
+            TicketError: the node needs a ticket and this one does not grant this request.
+        """
+        _require(bool(request.request_id), "request_id must not be empty")
+        _require_at_most("request_id", len(request.request_id), 200, "characters")
+        config = self._catalog.get(request.model_id).config
+        limits = self._limits
+        for name in ("prompt", "negative_prompt"):
+            count = len(getattr(request, name))
+            _require_at_most(name, count, limits.max_prompt_chars, "characters")
+        _require(
+            1 <= request.num_steps <= config.max_num_steps,
+            f"num_steps must be 1..{config.max_num_steps} for model {request.model_id!r}, "
+            f"got {request.num_steps}",
+        )
+        guidance = request.guidance_scale
+        if guidance is None:
+            guidance = config.default_guidance_scale
+        _require(
+            math.isfinite(guidance) and 0 <= guidance <= limits.max_guidance_scale,
+            f"guidance_scale must be 0..{limits.max_guidance_scale:g}, got {guidance}",
+        )
+        rate = request.rate_bps
+        check_rate(rate)
+        scheduler = request.scheduler or config.scheduler
+        _require(
+            scheduler in ("", *SAMPLERS),
+            f"scheduler must be one of {', '.join(SAMPLERS)}, got {scheduler[:80]!r}",
+        )
+        _require(request.upload_bytes >= 0, f"upload_bytes < 0: {request.upload_bytes}")
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        _require(seed < 2**63, f"seed must be below 2**63, got {seed}")
+        self._check_ticket(request)
+        return Job(
+            request_id=request.request_id,
+            model_id=request.model_id,
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            num_steps=request.num_steps,
+            guidance_scale=guidance,
+            seed=seed,
+            scheduler=scheduler,
+            width_px=config.width_px,
+            height_px=config.height_px,
+        )
+
+    def _check_ticket(self, request: GenerateRequest) -> None:
+        if self._secret is None:
+            return
+        claims = tickets.verify(request.ticket, self._secret)
+        asked = {
+            "request_id": request.request_id,
+            "node_id": self._node_id,
+            "model_id": request.model_id,
+            "num_steps": request.num_steps,
+            "rate_bps": request.rate_bps,
+        }
+        for name, value in asked.items():
+            granted = getattr(claims, name)
+            if granted != value:
+                raise TicketError(
+                    f"the ticket grants {name} {granted!r}, the request has {value!r}"
+                )
+
+
+def check_rate(rate_bps: float | None) -> None:
+    """Refuse a rate that no transfer can be paced at.
+
+    Raises:
+        InvalidRequestError: not a positive finite number.
+    """
+    _require(
+        rate_bps is None or (math.isfinite(rate_bps) and rate_bps > 0),
+        f"rate_bps must be a positive number, got {rate_bps}",
+    )
+
+
+def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
+    if not is_fine:
+        raise InvalidRequestError(complaint)
+
+
+def _require_at_most(name: str, value: int, limit: int, unit: str) -> None:
+    _require(value <= limit, f"{name} must have at most {limit} {unit}, got {value}")

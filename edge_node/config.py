@@ -1,0 +1,141 @@
+"""A node's configuration: plain values, checked, never filled in from the machine."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+_config = dataclass(frozen=True, kw_only=True, slots=True)
+
+
+def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
+    if not is_fine:
+        raise ValueError(complaint)
+
+
+@_config
+class ModelConfig:
+    """One entry of the catalog."""
+
+    model_id: str
+    """Name under which requests ask for the model."""
+    source: str
+    """"builtin:NAME" (the zoo), "folder:PATH" (inside model_roots) or "hub:OWNER/NAME"."""
+    variant: str = ""
+    """Weight variant of a hub id, such as "fp16"."""
+    scheduler: str = ""
+    """Sampler for requests that name none; empty: the folder's own."""
+    default_num_steps: int = 20
+    """Denoising steps suggested to callers."""
+    max_num_steps: int = 100
+    """Most denoising steps of a request."""
+    default_guidance_scale: float = 3.0
+    """Classifier-free guidance of requests that name none; 0 or 1 turns it off."""
+    width_px: int = 64
+    """Image width."""
+    height_px: int = 64
+    """Image height."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model_id), "model_id must not be empty")
+        _require(
+            self.source.partition(":")[0] in ("builtin", "folder", "hub"),
+            f"source must begin with builtin:, folder: or hub:, got {self.source!r}",
+        )
+        _require(
+            1 <= self.default_num_steps <= self.max_num_steps,
+            f"default_num_steps must be 1..max_num_steps={self.max_num_steps}, "
+            f"got {self.default_num_steps}",
+        )
+
+
+@_config
+class CacheConfig:
+    """The byte budget."""
+
+    capacity_bytes: int
+    """Bytes that resident models and the reserve may take together."""
+    reserve_bytes: int = 0
+    """Bytes of the capacity kept free for working memory."""
+
+    def __post_init__(self) -> None:
+        _require(self.capacity_bytes > 0, f"capacity_bytes must be > 0, got {self.capacity_bytes}")
+        _require(
+            0 <= self.reserve_bytes < self.capacity_bytes,
+            f"reserve_bytes must be 0..capacity_bytes={self.capacity_bytes}, "
+            f"got {self.reserve_bytes}",
+        )
+
+
+@_config
+class LimitsConfig:
+    """What a request may ask for; a refusal names the limit and the value."""
+
+    max_prompt_chars: int = 2000
+    """Longest prompt and negative prompt."""
+    max_guidance_scale: float = 30.0
+    """Highest guidance."""
+    max_queue: int = 64
+    """Most requests that wait for the device."""
+    max_request_s: float = 600.0
+    """Longest life of a request whose caller set no deadline."""
+    drain_s: float = 30.0
+    """Time that running requests get after SIGTERM."""
+
+
+@_config
+class EngineConfig:
+    """Where and how nets run."""
+
+    device: str = "auto"
+    """"auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1"."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision of the resident weights."""
+    num_threads: int = 0
+    """CPU threads of the nets; 0: torch's own choice."""
+
+
+@_config
+class BackhaulConfig:
+    """The way between the edge and the cloud, added to every request of a cloud."""
+
+    delay_s: float = 0.0
+    """One way."""
+    rate_bps: float = 1e9
+    """Both ways."""
+
+    def __post_init__(self) -> None:
+        _require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        _require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
+
+
+@_config
+class NodeConfig:
+    """Everything that a node is told."""
+
+    node_id: str = "edge-0"
+    """Name of the node in grants, records and logs."""
+    role: Literal["edge", "cloud"] = "edge"
+    """An edge serves what it caches; a cloud loads everything and adds the backhaul."""
+    address: str = "127.0.0.1:50051"
+    """HOST:PORT to listen on; port 0 takes a free one."""
+    controller: str = ""
+    """HOST:PORT of a controller to register with; empty: none, it attaches to us."""
+    ticket_secret_file: str = ""
+    """File with the secret that controllers sign tickets with; empty: no ticket is needed."""
+    model_roots: tuple[str, ...] = ()
+    """Folders that "folder:" sources may lie in."""
+    cache: CacheConfig
+    """The byte budget."""
+    models: tuple[ModelConfig, ...]
+    """The catalog."""
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    """Bounds of requests."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Device and precision."""
+    backhaul: BackhaulConfig = field(default_factory=BackhaulConfig)
+    """Used by a cloud only."""
+
+    def __post_init__(self) -> None:
+        names = [model.model_id for model in self.models]
+        _require(bool(names), "models must hold at least one entry")
+        twice = {name for name in names if names.count(name) > 1}
+        _require(not twice, f"model_id must be unique, got twice: {', '.join(sorted(twice))}")

@@ -1,0 +1,87 @@
+"""What runs models: the Engine protocol and its values. Torch lives behind it, in one thread.
+
+An engine generates in steps: the iterator of ``generate`` yields after each denoising step, and
+leaving it stops the work at the next one.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_node.catalog import Entry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One admitted image: every value checked and filled in."""
+
+    request_id: str
+    model_id: str
+    prompt: str
+    negative_prompt: str
+    num_steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    """Sampler's name; empty: the model's own."""
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A denoising step is done."""
+
+    step: int
+    """1..num_steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDone:
+    """The image, decoded."""
+
+    pixels: NDArray[np.uint8]
+    """[height, width, 3]."""
+
+
+class Engine(Protocol):
+    """Loads, evicts and generates; safe to call from one event loop.
+
+    async for event in engine.generate(job):   # StepDone * num_steps, then ImageDone
+        ...
+    """
+
+    device_name: str
+
+    def estimate_bytes(self, entry: Entry) -> int:
+        """Return the bytes that a model will take, from its files; 0 where nothing is known."""
+        ...
+
+    async def load(self, entry: Entry) -> int:
+        """Make a model resident; return its measured bytes.
+
+        Raises:
+            ModelLoadError: the weights cannot be used; nothing stays behind.
+            OverloadedError: the device's memory is full; nothing stays behind.
+        """
+        ...
+
+    async def evict(self, model_id: str) -> None:
+        """Release a model's memory, back to the operating system."""
+        ...
+
+    def generate(self, job: Job) -> AsyncGenerator[StepDone | ImageDone, None]:
+        """Generate one image with a resident model.
+
+        Raises:
+            GenerationError: the model failed.
+            OverloadedError: the device's memory is full.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Release everything and end the device thread."""
+        ...

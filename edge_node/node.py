@@ -1,0 +1,197 @@
+"""A request's way through the node: admission, lease, queue, denoising, backhaul, paced bytes.
+
+Owns the order of these and the timings by cause. Every request ends here as exactly one of: Done,
+or one EdgeError; leaving the iteration early frees the device at the next denoising step.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from PIL import Image
+
+from edge_node.admission import Admission, check_rate
+from edge_node.catalog import Catalog
+from edge_node.config import NodeConfig
+from edge_node.downlink import Downlink
+from edge_node.engine import Engine, ImageDone, Job, StepDone
+from edge_node.model_cache import ModelCache
+from edge_node.telemetry import TelemetryReader
+from protos.errors import (
+    DuplicateRequestError,
+    InvalidRequestError,
+    NodeDownError,
+    OverloadedError,
+)
+from protos.messages import (
+    Accepted,
+    Done,
+    GenerateEvent,
+    GenerateRequest,
+    NodeState,
+    NodeStatus,
+    Progress,
+    Role,
+    Timings,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Node:
+    """One edge node or cloud, without its sockets."""
+
+    def __init__(
+        self, config: NodeConfig, catalog: Catalog, engine: Engine, secret: bytes | None = None
+    ) -> None:
+        self.config = config
+        self.cache = ModelCache(config.cache, catalog, engine)
+        self._catalog = catalog
+        self._engine = engine
+        self._admission = Admission(config.limits, catalog, config.node_id, secret)
+        self._telemetry = TelemetryReader(engine.device_name)
+        self._device = asyncio.Lock()  # one request at a time, first come first served
+        self._downlinks: dict[str, Downlink] = {}  # by request_id, of every active request
+        self._num_waiting = 0
+        self._state = NodeState.SERVING
+
+    async def start(self) -> None:
+        """Make a cloud's whole catalog resident."""
+        if self.config.role == "cloud":
+            await self.cache.set_cache(entry.model_id for entry in self._catalog)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
+        """Yield the request's events, Accepted first and Done last."""
+        arrived_s = time.perf_counter()
+        self._check_open(request.request_id)
+        job = self._admission.admit(request)
+        downlink = self._downlinks[job.request_id] = Downlink(request.rate_bps)
+        try:
+            with self.cache.lease(job.model_id):
+                yield Accepted(seed=job.seed, queue_depth=self._num_waiting, is_hit=True)
+                backhaul_s = await self._backhaul(request.upload_bytes)
+                async with self._turn():
+                    started_s = time.perf_counter()
+                    energy_j = self._telemetry.energy_j()
+                    async with contextlib.aclosing(self._engine.generate(job)) as events:
+                        async for event in events:
+                            if isinstance(event, StepDone):
+                                yield Progress(step=event.step, num_steps=job.num_steps)
+                    data = _encode(event)
+                    energy_j = _difference(energy_j, self._telemetry.energy_j())
+                    generated_s = time.perf_counter()
+            down_s = await self._backhaul(len(data))
+            sending_s = time.perf_counter()
+            async for chunk in downlink.chunks(data):
+                yield chunk
+            timings = Timings(
+                queue_s=max(0.0, started_s - arrived_s - backhaul_s),
+                generate_s=generated_s - started_s,
+                backhaul_s=backhaul_s + down_s,
+                transmit_s=time.perf_counter() - sending_s,
+            )
+            logger.info(
+                "%s: %d steps in %.3f s",
+                *(job.model_id, job.num_steps, timings.generate_s),
+                extra={"request_id": job.request_id, "node_id": self.config.node_id},
+            )
+            yield _done(job, data, timings, energy_j)
+        finally:
+            del self._downlinks[job.request_id]
+
+    def update_allocation(self, request_id: str, rate_bps: float) -> None:
+        """Change the rate of an active request, also in mid-transfer.
+
+        Raises:
+            InvalidRequestError: no such active request, or no rate.
+        """
+        check_rate(rate_bps)
+        if request_id not in self._downlinks:
+            raise InvalidRequestError(f"request {request_id!r} is not active on this node")
+        self._downlinks[request_id].rate_bps = rate_bps
+
+    def status(self) -> NodeStatus:
+        """Return the node's state, cache and telemetry."""
+        return NodeStatus(
+            node_id=self.config.node_id,
+            role=Role[self.config.role.upper()],
+            state=self._state,
+            capacity_bytes=self.cache.capacity_bytes,
+            used_bytes=self.cache.used_bytes,
+            queue_depth=self._num_waiting,
+            num_active=len(self._downlinks),
+            models=self.cache.infos(),
+            telemetry=self._telemetry.read(),
+        )
+
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on."""
+        self._state = NodeState.DRAINING
+
+    async def drained(self) -> None:
+        """Return when no request is active."""
+        while self._downlinks:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Release every model and the device."""
+        await self._engine.close()
+
+    def _check_open(self, request_id: str) -> None:
+        if self._state is NodeState.DRAINING:
+            raise NodeDownError(f"node {self.config.node_id!r} is draining")
+        if request_id in self._downlinks:
+            raise DuplicateRequestError(f"request {request_id!r} is running on this node")
+        limit = self.config.limits.max_queue
+        if self._num_waiting >= limit:
+            raise OverloadedError(f"the queue is full: max_queue {limit}, got {self._num_waiting}")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for the device, counted as waiting; hold it while the block runs."""
+        self._num_waiting += 1
+        try:
+            await self._device.acquire()
+        finally:
+            self._num_waiting -= 1
+        try:
+            yield
+        finally:
+            self._device.release()
+
+    async def _backhaul(self, num_bytes: int) -> float:
+        """Wait one way over the cloud's backhaul; return its seconds, 0 on an edge."""
+        if self.config.role != "cloud":
+            return 0.0
+        began_s = time.perf_counter()
+        backhaul = self.config.backhaul
+        await asyncio.sleep(backhaul.delay_s + 8 * num_bytes / backhaul.rate_bps)
+        return time.perf_counter() - began_s
+
+
+def _encode(event: StepDone | ImageDone) -> bytes:
+    if not isinstance(event, ImageDone):
+        raise TypeError(f"an engine must end with ImageDone, got {type(event).__name__}")
+    buffer = io.BytesIO()
+    Image.fromarray(event.pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _done(job: Job, data: bytes, timings: Timings, energy_j: float | None) -> Done:
+    return Done(
+        timings=timings,
+        media_type="image/png",
+        total_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width_px=job.width_px,
+        height_px=job.height_px,
+        energy_j=energy_j,
+    )

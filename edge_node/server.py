@@ -1,0 +1,81 @@
+"""The node's process: builds the node, listens, drains on SIGTERM and Ctrl-C."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_node.catalog import Catalog
+from edge_node.config import NodeConfig
+from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.node import Node
+from edge_node.registration import keep_registered
+from edge_node.servicer import EdgeNodeServicer
+from protos import edge_node_pb2
+from protos.config import ConfigError
+from protos.edge_node_pb2_grpc import add_EdgeNodeServiceServicer_to_server
+from protos.serving import listening
+
+logger = logging.getLogger(__name__)
+
+_SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
+
+
+def build(config: NodeConfig, base: Path) -> Node:
+    """Return the node that a configuration describes; relative paths start at ``base``.
+
+    Raises:
+        ConfigError: a source outside the roots, no secret file, no such device.
+    """
+    try:
+        catalog = Catalog(config.models, [base / root for root in config.model_roots])
+        engine = DiffusersEngine(config.engine)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    secret = None
+    if config.ticket_secret_file:
+        file = base / config.ticket_secret_file
+        try:
+            secret = file.read_bytes().strip()
+        except OSError as error:
+            raise ConfigError(f"cannot read ticket_secret_file {file}: {error.strerror}") from error
+    return Node(config, catalog, engine, secret)
+
+
+async def serve(
+    config: NodeConfig, base: Path, announce: Callable[[str], None] = sys.stdout.write
+) -> None:
+    """Serve until SIGTERM or SIGINT; then refuse new requests, finish the running ones, return."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopped.set)
+    node = build(config, base)
+    try:
+        await node.start()
+        servicer = EdgeNodeServicer(node)
+        async with listening(
+            config.address,
+            _SERVICE,
+            lambda server: add_EdgeNodeServiceServicer_to_server(servicer, server),
+        ) as bound:
+            announce(f"{config.node_id} ({config.role}) listening on {bound.address}\n")
+            sys.stdout.flush()
+            registered = None
+            if config.controller:
+                registered = asyncio.create_task(
+                    keep_registered(node, bound.address, config.controller)
+                )
+            await stopped.wait()
+            logger.info("draining: at most %g s", config.limits.drain_s)
+            node.begin_drain()
+            await bound.say_not_serving()
+            if registered:
+                registered.cancel()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(node.drained(), config.limits.drain_s)
+    finally:
+        await node.close()

@@ -1,0 +1,86 @@
+"""The node behind gRPC: converts messages, bounds time, and nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+
+from edge_node.node import Node
+from protos import edge_node_pb2 as pb
+from protos.edge_node_pb2_grpc import EdgeNodeServiceServicer
+from protos.errors import DeadlineError
+from protos.messages import GENERATE_EVENTS, CacheChange, Eviction, GenerateRequest
+from protos.wire import answers_errors, from_proto, pack_event, require_deadline, to_proto
+
+Context = grpc.aio.ServicerContext
+
+
+class EdgeNodeServicer(EdgeNodeServiceServicer):  # type: ignore[misc]  # generated, untyped
+    """EdgeNodeService over a Node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @answers_errors
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> object:
+        """Answer with the catalog."""
+        reply = pb.ListModelsResponse()
+        reply.models.extend(to_proto(model, pb.ModelInfo) for model in self._node.cache.infos())
+        return reply
+
+    @answers_errors
+    async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> object:
+        """Make a model resident."""
+        model = await self._node.cache.load(request.model_id)
+        return pb.LoadModelResponse(model=to_proto(model, pb.ModelInfo))
+
+    @answers_errors
+    async def EvictModel(self, request: pb.EvictModelRequest, context: Context) -> object:
+        """Release a model."""
+        freed_bytes, evict_s = await self._node.cache.evict(request.model_id)
+        return to_proto(Eviction(freed_bytes=freed_bytes, evict_s=evict_s), pb.EvictModelResponse)
+
+    @answers_errors
+    async def SetCache(self, request: pb.SetCacheRequest, context: Context) -> object:
+        """Apply a caching decision."""
+        duration_s = await self._node.cache.set_cache(request.model_ids)
+        cache = self._node.cache
+        change = CacheChange(
+            models=cache.infos(), used_bytes=cache.used_bytes, duration_s=duration_s
+        )
+        return to_proto(change, pb.SetCacheResponse)
+
+    @answers_errors
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncIterator[object]:
+        """Stream one image's events."""
+        limit_s = self._node.config.limits.max_request_s
+        remaining_s = await require_deadline(context, limit_s)
+        try:
+            async with (
+                asyncio.timeout(remaining_s),
+                contextlib.aclosing(
+                    self._node.generate(from_proto(request, GenerateRequest))
+                ) as events,
+            ):
+                async for event in events:
+                    yield pack_event(event, pb.GenerateResponse, GENERATE_EVENTS)
+        except TimeoutError as error:
+            raise DeadlineError(
+                f"request {request.request_id!r} took longer than its {remaining_s:.3g} s"
+            ) from error
+
+    @answers_errors
+    async def UpdateAllocation(
+        self, request: pb.UpdateAllocationRequest, context: Context
+    ) -> object:
+        """Change a running request's rate."""
+        self._node.update_allocation(request.request_id, request.rate_bps)
+        return pb.UpdateAllocationResponse()
+
+    @answers_errors
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> object:
+        """Answer with the node's state."""
+        return to_proto(self._node.status(), pb.GetStatusResponse)

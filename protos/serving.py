@@ -1,0 +1,60 @@
+"""A gRPC server as every process here runs one: health, reflection, a clear error for a taken port."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos.config import ConfigError
+from protos.wire import OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A running server."""
+
+    address: str
+    """HOST:PORT that it is bound to."""
+    health: health.aio.HealthServicer
+
+    async def say_not_serving(self) -> None:
+        """Tell health checks that no new request is welcome."""
+        await self.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+
+
+@asynccontextmanager
+async def listening(
+    address: str, service: str, add: Callable[[grpc.aio.Server], None], grace_s: float = 2.0
+) -> AsyncIterator[Listening]:
+    """Serve one service while the block runs.
+
+    Args:
+        address: HOST:PORT; port 0 takes a free one.
+        service: full name, for reflection.
+        add: registers the servicer.
+        grace_s: time that calls get when the block ends.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    server = grpc.aio.server(options=OPTIONS)
+    add(server)
+    checks = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    names = (service, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigError(f"cannot listen on {address}: the port is in use or not ours") from error
+    host = address.rpartition(":")[0]
+    await server.start()
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield Listening(f"{host}:{port}", checks)
+    finally:
+        await checks.enter_graceful_shutdown()
+        await server.stop(grace_s)
