@@ -12,7 +12,7 @@ from edge_node.zoo import scenes
 from edge_node.zoo.loop import Recipe, torch_generator
 
 RECIPE = Recipe(
-    num_updates=2500, batch=16, learning_rate=2e-3, seed=11, ema_decay=0.998, weight_decay=0.0
+    num_updates=4000, batch=16, learning_rate=2e-3, seed=11, ema_decay=0.998, weight_decay=0.0
 )
 KL_WEIGHT = 1e-6
 EDGE_WEIGHT = 0.5

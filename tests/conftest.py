@@ -1,0 +1,41 @@
+"""What all tests share: the gpu marker's skip, Hypothesis' profile, real diffusers folders."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import hypothesis
+import pytest
+from diffusers.utils import logging as diffusers_logging
+
+hypothesis.settings.register_profile("here", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("here")
+diffusers_logging.set_verbosity_error()
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip gpu tests where there is no CUDA device; -ra lists them."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two untrained models, "tiny" and "small": real Stable Diffusion folders."""
+    from edge_node.zoo import autoencoder, denoiser, text
+
+    root = tmp_path_factory.mktemp("models")
+    vae = autoencoder.build()
+    for name, channels in {"tiny": (32, 32), "small": (32, 64)}.items():
+        denoiser.export(denoiser.build(channels), text.encoder(), vae, root / name)
+    return root
+
+
+@pytest.fixture
+def own_model_root(model_root: Path, tmp_path: Path) -> Path:
+    """A copy of ``model_root`` that a test may damage."""
+    return Path(shutil.copytree(model_root, tmp_path / "models"))
