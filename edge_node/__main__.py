@@ -1,8 +1,9 @@
-"""An edge node: serves diffusion models over gRPC under a byte budget.
+r"""An edge node: serves diffusion models over gRPC under a byte budget.
 
-    python -m edge_node serve                                     the built-in zoo, on 127.0.0.1:50051
-    python -m edge_node serve --config zoo-cloud.toml             the same program as the cloud
-    python -m edge_node serve --config my.toml --address 0.0.0.0:50051 --cache.capacity-bytes 8000000000
+    python -m edge_node serve                              the built-in zoo, on 127.0.0.1:50051
+    python -m edge_node serve --config zoo-cloud.toml      the same program as the cloud
+    python -m edge_node serve --config my.toml --address 0.0.0.0:50051 \
+        --cache.capacity-bytes 8000000000                  any field of the file, overridden
 
 A bare file name is looked up in edge_node/configs too. Every field of the file is an option of the
 same name: `python -m edge_node serve --help` lists them with their units and values.

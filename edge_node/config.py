@@ -3,15 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-_config = dataclass(frozen=True, kw_only=True, slots=True)
-
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     if not is_fine:
         raise ValueError(complaint)
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
     """One entry of the catalog."""
 
@@ -47,7 +45,7 @@ class ModelConfig:
         )
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
     """The byte budget."""
 
@@ -65,7 +63,7 @@ class CacheConfig:
         )
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsConfig:
     """What a request may ask for; a refusal names the limit and the value."""
 
@@ -81,7 +79,7 @@ class LimitsConfig:
     """Time that running requests get after SIGTERM."""
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig:
     """Where and how nets run."""
 
@@ -93,7 +91,7 @@ class EngineConfig:
     """CPU threads of the nets; 0: torch's own choice."""
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BackhaulConfig:
     """The way between the edge and the cloud, added to every request of a cloud."""
 
@@ -107,7 +105,7 @@ class BackhaulConfig:
         _require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeConfig:
     """Everything that a node is told."""
 

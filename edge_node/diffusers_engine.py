@@ -50,9 +50,10 @@ class DiffusersEngine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         if config.num_threads:
             self._thread.submit(torch.set_num_threads, config.num_threads).result()
-        self.device_name = (
-            torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
-        )
+        self.device_name, self.device_uuid = "cpu", ""
+        if self._device.type == "cuda":
+            properties = torch.cuda.get_device_properties(self._device)
+            self.device_name, self.device_uuid = properties.name, f"GPU-{properties.uuid}"
 
     def estimate_bytes(self, entry: Entry) -> int:
         """Return the safetensors' parameters at this engine's precision, from their headers."""
@@ -64,7 +65,11 @@ class DiffusersEngine:
 
     async def load(self, entry: Entry) -> int:
         """Make a model resident; return the bytes of its parameters and buffers."""
-        return await self._on_device(self._load, entry)
+        try:
+            return await self._on_device(self._load, entry)
+        except asyncio.CancelledError:
+            await self.evict(entry.model_id)  # it was loaded to its end meanwhile
+            raise
 
     async def evict(self, model_id: str) -> None:
         """Drop a model's tensors and hand the memory back."""
@@ -98,7 +103,10 @@ class DiffusersEngine:
         self._thread.shutdown()
 
     async def _on_device(self, function: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        """Run a function in the device thread; a cancelled caller waits for its end too."""
+        work = asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+        await _ended(work)
+        return work.result()
 
     def _load(self, entry: Entry) -> int:
         entry.check()
@@ -169,7 +177,7 @@ class DiffusersEngine:
 
 
 async def _ended(work: asyncio.Future[Any]) -> None:
-    """Wait until the device thread has let go of the model, also while being cancelled."""
+    """Wait for the device thread's end of some work, also while being cancelled."""
     cancelled = False
     while not work.done():
         try:

@@ -55,6 +55,9 @@ class Engine(Protocol):
     """
 
     device_name: str
+    """"cpu", or the GPU's name."""
+    device_uuid: str
+    """What NVML knows the GPU by; empty on a CPU."""
 
     def estimate_bytes(self, entry: Entry) -> int:
         """Return the bytes that a model will take, from its files; 0 where nothing is known."""

@@ -6,7 +6,7 @@ Invariants, held between any two awaits:
      running ones, and only then frees it;
   3. a load that fails leaves the models that were resident before it resident.
 One lock (``_changing``) orders loads and evictions. Leases never take it: they are counted on the
-event loop, so a lease and the start of an eviction cannot interleave. All methods belong to that loop.
+event loop, so a lease and the start of an eviction cannot interleave.
 """
 
 import asyncio
@@ -179,8 +179,10 @@ class ModelCache:
         except asyncio.CancelledError:
             record.is_closing = False
             raise
-        await self._engine.evict(model_id)
-        del self._records[model_id]
+        try:
+            await self._engine.evict(model_id)
+        finally:
+            del self._records[model_id]  # the engine ends what it began, also when cancelled
         logger.info("evicted %s: %d bytes", model_id, record.bytes)
         return record.bytes
 

@@ -53,7 +53,7 @@ class Node:
         self._catalog = catalog
         self._engine = engine
         self._admission = Admission(config.limits, catalog, config.node_id, secret)
-        self._telemetry = TelemetryReader(engine.device_name)
+        self._telemetry = TelemetryReader(engine.device_name, engine.device_uuid)
         self._device = asyncio.Lock()  # one request at a time, first come first served
         self._downlinks: dict[str, Downlink] = {}  # by request_id, of every active request
         self._num_waiting = 0
@@ -81,7 +81,7 @@ class Node:
                         async for event in events:
                             if isinstance(event, StepDone):
                                 yield Progress(step=event.step, num_steps=job.num_steps)
-                    data = _encode(event)
+                    data = await asyncio.to_thread(_encode, event)
                     energy_j = _difference(energy_j, self._telemetry.energy_j())
                     generated_s = time.perf_counter()
             down_s = await self._backhaul(len(data))

@@ -9,7 +9,6 @@ from edge_node.node import Node
 from protos import controller_pb2, edge_node_pb2
 from protos.controller_pb2_grpc import ControllerServiceStub
 from protos.errors import EdgeError
-from protos.messages import Role
 from protos.wire import OPTIONS, raises_errors, to_proto
 
 logger = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ _RETRY_S = 2.0
 
 
 async def keep_registered(node: Node, address: str, controller: str) -> None:
-    """Register ``node`` as reachable at ``address``, and again whenever the controller forgot it."""
+    """Register ``node`` under ``address``, and again whenever the controller forgot it."""
     peer = f"the controller at {controller}"
     async with grpc.aio.insecure_channel(controller, options=OPTIONS) as channel:
         stub = ControllerServiceStub(channel)
@@ -30,7 +29,7 @@ async def keep_registered(node: Node, address: str, controller: str) -> None:
                         controller_pb2.RegisterNodeRequest(
                             node_id=node.config.node_id,
                             address=address,
-                            role=Role[node.config.role.upper()].value,
+                            role=f"ROLE_{node.config.role.upper()}",
                         ),
                         timeout=_DEADLINE_S,
                     )

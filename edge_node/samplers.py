@@ -1,4 +1,4 @@
-"""The samplers that a request may name, as diffusers schedulers. Imports torch through diffusers."""
+"""The samplers that a request may name, as diffusers schedulers (which import torch)."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ def build(config: NodeConfig, base: Path) -> Node:
 
 
 async def serve(
-    config: NodeConfig, base: Path, announce: Callable[[str], None] = sys.stdout.write
+    config: NodeConfig, base: Path, announce: Callable[[str], object] = sys.stdout.write
 ) -> None:
     """Serve until SIGTERM or SIGINT; then refuse new requests, finish the running ones, return."""
     stopped = asyncio.Event()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 
@@ -13,10 +14,10 @@ from protos.errors import DeadlineError
 from protos.messages import GENERATE_EVENTS, CacheChange, Eviction, GenerateRequest
 from protos.wire import answers_errors, from_proto, pack_event, require_deadline, to_proto
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
-class EdgeNodeServicer(EdgeNodeServiceServicer):  # type: ignore[misc]  # generated, untyped
+class EdgeNodeServicer(EdgeNodeServiceServicer):
     """EdgeNodeService over a Node."""
 
     def __init__(self, node: Node) -> None:

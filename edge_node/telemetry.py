@@ -11,16 +11,17 @@ logger = logging.getLogger(__name__)
 
 
 class TelemetryReader:
-    """Reads one device. ``device_name`` is what the engine calls it; "cpu" means the host."""
+    """Reads one device, or the host where the engine runs on its CPU."""
 
-    def __init__(self, device_name: str) -> None:
+    def __init__(self, device_name: str, device_uuid: str) -> None:
+        """Prepare for the device that the engine calls so; an empty uuid means the host."""
         self._device_name = device_name
         self._process = psutil.Process()
         self._handle = None
-        if device_name != "cpu":
+        if device_uuid:
             try:
                 pynvml.nvmlInit()
-                self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+                self._handle = pynvml.nvmlDeviceGetHandleByUUID(device_uuid)
             except pynvml.NVMLError as error:
                 logger.warning("no NVML telemetry: %s", error)
         psutil.cpu_percent()  # the first reading is the start of the interval

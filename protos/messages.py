@@ -7,8 +7,6 @@ wire.py converts. Proto messages travel no further than servicers, clients and t
 from dataclasses import dataclass, field
 from enum import Enum
 
-_value = dataclass(frozen=True, kw_only=True, slots=True)
-
 
 class Role(Enum):
     """What a node is; the values are the proto's numbers."""
@@ -33,7 +31,7 @@ class RejectionReason(Enum):
     QUEUE_FULL = 4
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
     """One entry of a node's catalog and its state in the cache."""
 
@@ -50,7 +48,7 @@ class ModelInfo:
     height_px: int
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CacheChange:
     """What SetCache did (SetCacheResponse)."""
 
@@ -59,7 +57,7 @@ class CacheChange:
     duration_s: float
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Eviction:
     """What EvictModel freed (EvictModelResponse)."""
 
@@ -67,7 +65,7 @@ class Eviction:
     evict_s: float
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateRequest:
     """One image to generate."""
 
@@ -84,7 +82,7 @@ class GenerateRequest:
     upload_bytes: int = 0
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
     """The node took the request."""
 
@@ -93,7 +91,7 @@ class Accepted:
     is_hit: bool
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """A denoising step is done."""
 
@@ -101,7 +99,7 @@ class Progress:
     num_steps: int
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageChunk:
     """A piece of the encoded image."""
 
@@ -110,7 +108,7 @@ class ImageChunk:
     data: bytes
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
     """A request's seconds on the node, split by cause."""
 
@@ -121,7 +119,7 @@ class Timings:
     transmit_s: float = 0.0
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Done:
     """The last byte has left the node."""
 
@@ -143,7 +141,7 @@ GENERATE_EVENTS: dict[str, type] = {
 }
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Telemetry:
     """What the device reports now; None where it does not report it."""
 
@@ -156,7 +154,7 @@ class Telemetry:
     energy_j: float | None = None
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeStatus:
     """A node's state, cache and telemetry (GetStatusResponse)."""
 
@@ -171,7 +169,7 @@ class NodeStatus:
     telemetry: Telemetry
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
     """A user's request to the controller (SubmitRequest)."""
 
@@ -183,7 +181,7 @@ class Submission:
     upload_bytes: int
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Queued:
     """The slot whose decision will answer the request."""
 
@@ -191,7 +189,7 @@ class Queued:
     slot: int
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """What the slot's decision gave the request."""
 
@@ -204,7 +202,7 @@ class Grant:
     ticket: bytes = field(repr=False)
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rejection:
     """Why the request gets nothing."""
 
@@ -216,7 +214,7 @@ SubmitEvent = Queued | Grant | Rejection
 SUBMIT_EVENTS: dict[str, type] = {"queued": Queued, "grant": Grant, "rejection": Rejection}
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """How a granted request ended, as its user saw it (ReportOutcomeRequest)."""
 
@@ -232,7 +230,7 @@ class Outcome:
     is_hit: bool = False
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSummary:
     """A node as the controller sees it."""
 
@@ -243,7 +241,7 @@ class NodeSummary:
     resident_models: tuple[str, ...]
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
     """A run at this moment (GetRunStatusResponse)."""
 

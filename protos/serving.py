@@ -1,4 +1,4 @@
-"""A gRPC server as every process here runs one: health, reflection, a clear error for a taken port."""
+"""A gRPC server as every process here runs one: health, reflection, an error for a taken port."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

@@ -94,6 +94,7 @@ class Denoising(nn.Module):
         super().__init__()
         self.unet = unet
         self.encoder = encoder
+        self.alpha_bar: Tensor
         self.register_buffer("alpha_bar", scheduler().alphas_cumprod, persistent=False)
 
     def forward(self, latents: Tensor, ids: Tensor, times: Tensor, noise: Tensor) -> Tensor:

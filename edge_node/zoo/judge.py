@@ -196,4 +196,4 @@ def _unit(features: Tensor) -> Tensor:
 
 
 def _in_parts(rows: Tensor, embed: Callable[[Tensor], Tensor]) -> np.ndarray:
-    return torch.cat([embed(part) for part in rows.split(256)]).cpu().float().numpy()
+    return torch.cat([embed(part) for part in torch.split(rows, 256)]).cpu().float().numpy()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import accelerate
 import numpy as np
@@ -57,6 +58,8 @@ class Trained:
     """(update, mean loss since the last entry)."""
 
 
+Net = TypeVar("Net", bound=nn.Module)
+
 LossAt = Callable[[nn.Module, np.random.Generator], Tensor]
 """Draws one batch with the generator and returns its scalar loss."""
 
@@ -73,14 +76,14 @@ def torch_generator(rng: np.random.Generator) -> torch.Generator:
 
 
 def fit(
-    net: nn.Module,
+    net: Net,
     loss_at: LossAt,
     recipe: Recipe,
     folder: Path,
     *,
     on_checkpoint: Callable[[nn.Module, Trained], None] | None = None,
     stop_after: int | None = None,
-) -> tuple[nn.Module, Trained]:
+) -> tuple[Net, Trained]:
     """Train ``net`` and return its exponential moving average.
 
     Args:

@@ -18,7 +18,6 @@ import numpy as np
 
 IMAGE_PX = 64
 
-Size = Literal["small", "large"]
 Split = Literal["train", "held-out"]
 
 SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
@@ -38,7 +37,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "gray": (128, 128, 128),
     "brown": (95, 60, 35),
 }
-SIZES: tuple[Size, ...] = ("small", "large")
+SIZES = ("small", "large")
 POSITIONS: dict[str, tuple[int, int]] = {
     "center": (0, 0),
     "left": (-12, 0),
@@ -76,7 +75,7 @@ class Single:
     """One object with its size and position."""
 
     thing: Thing
-    size: Size
+    size: str
     position: str
     background: str
 
