@@ -9,8 +9,6 @@ from typing import Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_config = dataclass(frozen=True, kw_only=True, slots=True)
-
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     if not is_fine:
@@ -23,7 +21,7 @@ def _require_positive(config: object, *names: str) -> None:
         _require(value > 0, f"{name} must be > 0, got {value}")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSpec:
     """One node of the run: started here, or attached to."""
 
@@ -39,7 +37,7 @@ class NodeSpec:
         )
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RadioConfig:
     """The cell: where users walk and what the air does to their signal."""
 
@@ -81,7 +79,7 @@ class RadioConfig:
         _require(self.shadowing_db >= 0, f"shadowing_db must be >= 0, got {self.shadowing_db}")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WorkloadConfig:
     """What users ask for."""
 
@@ -116,7 +114,7 @@ class WorkloadConfig:
             )
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class UtilityConfig:
     """What a request is worth: w * quality - (1 - w) * total_s / reference_latency_s."""
 
@@ -132,7 +130,7 @@ class UtilityConfig:
         _require_positive(self, "reference_latency_s")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AllocationConfig:
     """Bounds of a slot's decision."""
 
@@ -152,7 +150,7 @@ class AllocationConfig:
         _require_positive(self, "compute_budget_s")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LimitsConfig:
     """What the controller takes; a refusal names the limit and the value."""
 
@@ -171,7 +169,7 @@ class LimitsConfig:
         _require_positive(self, "max_pending", "max_prompt_chars", "max_history_frames")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DeadlinesConfig:
     """How long anything may take."""
 
@@ -197,7 +195,7 @@ class DeadlinesConfig:
         _require_positive(self, "grant_s", "drain_s", "stop_s")
 
 
-@_config
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """Everything that a run is told."""
 

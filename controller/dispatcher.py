@@ -176,8 +176,8 @@ class Dispatcher:
         if granted is None:
             raise InvalidRequestError(f"request {outcome.request_id!r} is not running")
         timings = outcome.timings
-        times = (outcome.wait_s, outcome.upload_s, outcome.total_s)
-        times += (timings.queue_s, timings.load_s, timings.generate_s, timings.backhaul_s)
+        times = [outcome.wait_s, outcome.upload_s, outcome.total_s]
+        times += [timings.queue_s, timings.load_s, timings.generate_s, timings.backhaul_s]
         if not all(np.isfinite(value) and value >= 0 for value in times):
             raise InvalidRequestError(f"seconds must be finite and >= 0, got {times}")
         if outcome.failure:

@@ -42,7 +42,9 @@ async def started_node(
     Args:
         config_file: of edge_node; relative paths start at the repository's root.
         log_file: gets the child's standard error.
+        deadlines: until it listens, and between SIGTERM and kill.
         options: more command line of ``serve``.
+        command: the program; tests replace it.
 
     Raises:
         ConfigError: no such configuration file, or the node refuses it.
@@ -103,4 +105,4 @@ async def _stop(child: asyncio.subprocess.Process, grace_s: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             await child.wait()
-    child._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - closes the pipe now
+    child._transport.close()  # type: ignore[attr-defined]  # its pipe, now

@@ -5,6 +5,7 @@ more grants, and gets them again once it answers.
 """
 
 import asyncio
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ class Registry:
     def __init__(self, deadlines: DeadlinesConfig) -> None:
         self._deadlines = deadlines
         self._entries: dict[str, _Entry] = {}
+        self._clients = contextlib.AsyncExitStack()  # a replaced one may still have calls running
 
     @property
     def heartbeat_interval_s(self) -> float:
@@ -69,11 +71,12 @@ class Registry:
             raise InvalidRequestError(
                 f"a node needs a node_id and HOST:PORT, got {node_id!r} at {address!r}"
             )
-        old = self._entries.pop(node_id, None)
-        if old:
-            await old.client.__aexit__(None, None, None)
-        client = EdgeNodeClient(address, deadline_s=self._deadlines.call_s, peer=node_id)
-        await client.__aenter__()
+        held = self._entries.get(node_id)
+        if held and (held.address, held.role) == (address, role):
+            return
+        client = await self._clients.enter_async_context(
+            EdgeNodeClient(address, deadline_s=self._deadlines.call_s, peer=node_id)
+        )
         self._entries[node_id] = _Entry(node_id, address, role, client)
         logger.info("node %s at %s", role.name.lower(), address, extra={"node_id": node_id})
 
@@ -173,9 +176,8 @@ class Registry:
 
     async def close(self) -> None:
         """Close every client."""
-        for entry in self._entries.values():
-            await entry.client.__aexit__(None, None, None)
         self._entries.clear()
+        await self._clients.aclose()
 
     async def _poll(self, entry: _Entry) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
 
 import grpc
 
@@ -12,10 +13,10 @@ from protos.controller_pb2_grpc import ControllerServiceServicer
 from protos.messages import SUBMIT_EVENTS, NodeStatus, Outcome, Role, RunStatus, Submission
 from protos.wire import answers_errors, from_proto, pack_event, to_proto
 
-Context = grpc.aio.ServicerContext
+Context: TypeAlias = grpc.aio.ServicerContext
 
 
-class ControllerServicer(ControllerServiceServicer):  # type: ignore[misc]  # generated, untyped
+class ControllerServicer(ControllerServiceServicer):
     """ControllerService over a registry and a dispatcher."""
 
     def __init__(

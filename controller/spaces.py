@@ -8,12 +8,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_value = dataclass(frozen=True, kw_only=True, slots=True)
-
 _ROUNDING = 1e-9
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeCacheState:
     """An edge node's cache at a frame's begin."""
 
@@ -24,7 +22,7 @@ class NodeCacheState:
     """Model ids."""
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FrameObservation:
     """What a caching decision may know."""
 
@@ -41,7 +39,7 @@ class FrameObservation:
     """Edge nodes that answer."""
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CacheDecision:
     """Models to hold, for each edge node."""
 
@@ -68,7 +66,7 @@ class CacheDecision:
                 )
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RequestObservation:
     """One request that waits for a slot's decision."""
 
@@ -95,7 +93,7 @@ class RequestObservation:
         return bool(self.node_id)
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SlotObservation:
     """What an allocation decision may know."""
 
@@ -108,7 +106,7 @@ class SlotObservation:
     """Device seconds of the slot on each edge node."""
 
 
-@_value
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Allocation:
     """Bandwidth shares and denoising steps, in the order of the observation's requests."""
 

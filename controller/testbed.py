@@ -6,7 +6,7 @@
 The calls are coroutines: the live testbed waits for the slot's clock, a simulator returns at once.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from controller.policy import Policy
 from controller.request_log import Row
@@ -16,7 +16,7 @@ from controller.spaces import Allocation, CacheDecision, FrameObservation, SlotO
 class Testbed(Protocol):
     """What decisions are applied to."""
 
-    __test__ = False  # pytest: not a class of tests
+    __test__: ClassVar[bool] = False  # pytest: not a class of tests
 
     async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the frame's begin."""
