@@ -1,0 +1,89 @@
+"""An engine without nets, for claims about everything around it, and small configurations."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import numpy as np
+
+from edge_node.catalog import Catalog, Entry
+from edge_node.config import CacheConfig, ModelConfig, NodeConfig
+from edge_node.engine import ImageDone, Job, StepDone
+from edge_node.node import Node
+from protos.errors import GenerationError, ModelLoadError
+
+
+class FakeEngine:
+    """Holds sizes instead of tensors; "broken" models fail to load, "crash" prompts to generate."""
+
+    device_name, device_uuid = "cpu", ""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        self.sizes = sizes
+        self.broken: set[str] = set()
+        self.resident: set[str] = set()
+        self.num_loads = 0
+        self.running: set[str] = set()
+        self.num_stopped = 0
+        self.step_s = 0.0
+
+    def estimate_bytes(self, entry: Entry) -> int:
+        return self.sizes[entry.model_id]
+
+    async def load(self, entry: Entry) -> int:
+        await asyncio.sleep(0)
+        if entry.model_id in self.broken:
+            raise ModelLoadError(f"model {entry.model_id!r} is broken")
+        self.num_loads += 1
+        self.resident.add(entry.model_id)
+        return self.sizes[entry.model_id]
+
+    async def evict(self, model_id: str) -> None:
+        if model_id in self.running:
+            raise AssertionError(f"{model_id} evicted while it runs")
+        await asyncio.sleep(0)
+        self.resident.discard(model_id)
+
+    async def generate(self, job: Job) -> AsyncGenerator[StepDone | ImageDone, None]:
+        assert not self.running, "one request at a time"
+        self.running.add(job.model_id)
+        try:
+            for step in range(1, job.num_steps + 1):
+                await asyncio.sleep(self.step_s)
+                if job.model_id not in self.resident:
+                    raise AssertionError(f"{job.model_id} is not resident")
+                yield StepDone(step)
+            if job.prompt == "crash":
+                raise GenerationError(f"model {job.model_id!r} failed")
+            pixels = np.random.default_rng(job.seed).integers(
+                256, size=(job.height_px, job.width_px, 3), dtype=np.uint8
+            )
+            yield ImageDone(pixels)
+        except GeneratorExit:
+            self.num_stopped += 1
+            raise
+        finally:
+            self.running.clear()
+
+    async def close(self) -> None:
+        self.resident.clear()
+
+
+def model(name: str, **changes: object) -> ModelConfig:
+    return ModelConfig(model_id=name, source=f"hub:test/{name}", **changes)
+
+
+def config(models: Sequence[str] = ("a", "b"), capacity_bytes: int = 100, **changes) -> NodeConfig:
+    return NodeConfig(
+        models=tuple(model(name) for name in models),
+        cache=CacheConfig(capacity_bytes=capacity_bytes),
+        **changes,
+    )
+
+
+def node(
+    node_config: NodeConfig | None = None, secret: bytes | None = None
+) -> tuple[Node, FakeEngine]:
+    """Return a node over a fake engine; each model takes 40 bytes."""
+    chosen = node_config or config()
+    engine = FakeEngine({m.model_id: 40 for m in chosen.models})
+    return Node(chosen, Catalog(chosen.models), engine, secret), engine
