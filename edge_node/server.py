@@ -21,7 +21,8 @@ from protos.serving import listening
 
 logger = logging.getLogger(__name__)
 
-_SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
+SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
+"""Name under which reflection shows the service."""
 
 
 def build(config: NodeConfig, base: Path) -> Node:
@@ -59,7 +60,7 @@ async def serve(
         servicer = EdgeNodeServicer(node)
         async with listening(
             config.address,
-            _SERVICE,
+            SERVICE,
             lambda server: add_EdgeNodeServiceServicer_to_server(servicer, server),
         ) as bound:
             announce(f"{config.node_id} ({config.role}) listening on {bound.address}\n")

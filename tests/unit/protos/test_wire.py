@@ -1,0 +1,118 @@
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protos import controller_pb2, edge_node_pb2, messages, wire
+from protos.errors import GenerationError
+
+IDS = st.text(max_size=20)
+SECONDS = st.floats(0, 1e6)
+TIMINGS = st.builds(
+    messages.Timings,
+    queue_s=SECONDS,
+    load_s=SECONDS,
+    generate_s=SECONDS,
+    backhaul_s=SECONDS,
+    transmit_s=SECONDS,
+)
+REQUESTS = st.builds(
+    messages.GenerateRequest,
+    request_id=IDS,
+    model_id=IDS,
+    prompt=IDS,
+    num_steps=st.integers(-(2**31), 2**31 - 1),
+    guidance_scale=st.none() | st.floats(allow_nan=False),
+    seed=st.none() | st.integers(0, 2**64 - 1),
+    rate_bps=st.none() | st.floats(allow_nan=False),
+    ticket=st.binary(max_size=20),
+)
+MODELS = st.builds(
+    messages.ModelInfo,
+    model_id=IDS,
+    is_resident=st.booleans(),
+    resident_bytes=st.none() | st.integers(0, 2**62),
+    disk_bytes=st.none() | st.integers(0, 2**62),
+    load_s=st.none() | SECONDS,
+    num_leases=st.integers(0, 99),
+    max_num_steps=st.integers(1, 99),
+    default_num_steps=st.integers(1, 99),
+    default_guidance_scale=SECONDS,
+    width_px=st.integers(1, 4096),
+    height_px=st.integers(1, 4096),
+)
+STATUSES = st.builds(
+    messages.NodeStatus,
+    node_id=IDS,
+    role=st.sampled_from(messages.Role),
+    state=st.sampled_from(messages.NodeState),
+    capacity_bytes=st.integers(0, 2**62),
+    used_bytes=st.integers(0, 2**62),
+    queue_depth=st.integers(0, 99),
+    num_active=st.integers(0, 99),
+    models=st.lists(MODELS, max_size=3).map(tuple),
+    telemetry=st.builds(
+        messages.Telemetry,
+        device_name=IDS,
+        memory_used_bytes=st.integers(0, 2**62),
+        memory_total_bytes=st.integers(0, 2**62),
+        process_memory_bytes=st.integers(0, 2**62),
+        utilisation_frac=st.floats(0, 1),
+        power_w=st.none() | SECONDS,
+        energy_j=st.none() | SECONDS,
+    ),
+)
+
+
+def through(message, proto_class):
+    proto = proto_class.FromString(wire.to_proto(message, proto_class).SerializeToString())
+    return wire.from_proto(proto, type(message))
+
+
+@given(REQUESTS)
+def test_a_request_survives_the_wire(request):
+    assert through(request, edge_node_pb2.GenerateRequest) == request
+
+
+@given(STATUSES)
+def test_a_status_with_its_nested_and_optional_fields_survives_the_wire(status):
+    assert through(status, edge_node_pb2.GetStatusResponse) == status
+
+
+@given(TIMINGS, IDS, IDS)
+def test_an_outcome_survives_the_wire(timings, name, failure):
+    outcome = messages.Outcome(request_id=name, failure=failure, timings=timings, is_hit=True)
+    assert through(outcome, controller_pb2.ReportOutcomeRequest) == outcome
+
+
+def test_an_event_keeps_its_kind_even_when_all_its_fields_are_default():
+    progress = messages.Progress(step=0, num_steps=0)
+    packed = wire.pack_event(progress, edge_node_pb2.GenerateResponse, messages.GENERATE_EVENTS)
+    sent = edge_node_pb2.GenerateResponse.FromString(packed.SerializeToString())
+    assert wire.unpack_event(sent, messages.GENERATE_EVENTS) == progress
+
+
+def test_an_event_of_no_kind_is_an_error():
+    with pytest.raises(GenerationError, match="GenerateResponse holds no event"):
+        wire.unpack_event(edge_node_pb2.GenerateResponse(), messages.GENERATE_EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "proto_class"),
+    [
+        (messages.GENERATE_EVENTS, edge_node_pb2.GenerateResponse),
+        (messages.SUBMIT_EVENTS, controller_pb2.SubmitResponse),
+    ],
+)
+def test_the_tables_of_events_are_the_protos(kinds, proto_class):
+    oneof = proto_class.DESCRIPTOR.oneofs_by_name["event"]
+    assert [field.name for field in oneof.fields] == [*kinds]
+
+
+def test_the_stubs_are_what_the_protos_compile_to():
+    done = subprocess.run(
+        [sys.executable, "-m", "protos.compile", "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
