@@ -72,7 +72,8 @@ class ModelCurves:
 
     def quality(self, num_steps: int) -> float:
         """Return the normalised quality after ``num_steps``, 0..1."""
-        return float(np.clip(curves.linear_saturation(num_steps, *self.curve), 0.0, 1.0))
+        value = curves.linear_saturation([num_steps], *self.curve)[0]
+        return float(np.clip(value, 0.0, 1.0))
 
 
 def model_curves(profile: Profile, model_id: str) -> ModelCurves:

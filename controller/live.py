@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import ClassVar
 
 from controller.config import RunConfig
 from controller.dispatcher import Dispatcher
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 class LiveTestbed:
     """Testbed over a registry, a dispatcher and the wall clock."""
 
-    __test__ = False
+    __test__: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class LiveTestbed:
             num_rejected=counts["rejected"],
             num_failed=counts["failed"],
             num_open=counts["open"],
-            mean_utility=self._log.mean_utility(),
+            mean_utility=self._log.averages().utility,
             nodes=self._registry.summaries(),
         )
 

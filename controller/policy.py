@@ -4,7 +4,7 @@ Owns the interface and the two plain policies. A policy sees observations only (
 answers with feasible decisions for every input.
 """
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,11 @@ class Policy(Protocol):
     def decide_allocation(self, observation: SlotObservation) -> Allocation:
         """Return shares and steps for the requests that wait."""
         ...
+
+
+def build(name: Literal["most-popular", "random"], rng: np.random.Generator) -> Policy:
+    """Return the policy of a configuration."""
+    return MostPopularEqual() if name == "most-popular" else RandomFeasible(rng)
 
 
 class MostPopularEqual:

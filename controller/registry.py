@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from controller.config import DeadlinesConfig
 from protos.clients import EdgeNodeClient
@@ -31,12 +33,24 @@ class _Entry:
 
 
 class Registry:
-    """Knows every node; all methods belong to the event loop."""
+    """Knows every node; use as ``async with``, all methods belong to the event loop."""
 
     def __init__(self, deadlines: DeadlinesConfig) -> None:
         self._deadlines = deadlines
         self._entries: dict[str, _Entry] = {}
         self._clients = contextlib.AsyncExitStack()  # a replaced one may still have calls running
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._entries.clear()
+        await self._clients.aclose()
 
     @property
     def heartbeat_interval_s(self) -> float:
@@ -173,11 +187,6 @@ class Registry:
             )
             for entry in self._entries.values()
         )
-
-    async def close(self) -> None:
-        """Close every client."""
-        self._entries.clear()
-        await self._clients.aclose()
 
     async def _poll(self, entry: _Entry) -> None:
         try:

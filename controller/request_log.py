@@ -87,6 +87,18 @@ class NodeRow:
     """When the row was last written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Averages:
+    """Means over a run's requests; 0 where there is none."""
+
+    utility: float
+    """Over every ended request."""
+    hit_frac: float
+    """Share of the served requests that an edge node served."""
+    total_s: float
+    """Of the served requests."""
+
+
 def now_utc() -> str:
     """Return the time as records carry it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -175,9 +187,13 @@ class RequestLog:
         found = self._db.execute("SELECT status, count(*) FROM requests GROUP BY status")
         return dict.fromkeys(("open", "served", "rejected", "failed"), 0) | dict(found)
 
-    def mean_utility(self) -> float:
-        """Return the mean over every ended request; 0 before the first."""
-        return float(self._db.execute("SELECT avg(utility) FROM requests").fetchone()[0] or 0.0)
+    def averages(self) -> Averages:
+        """Return the means so far."""
+        found = self._db.execute(
+            "SELECT avg(utility), avg(CASE status WHEN 'served' THEN is_hit END), "
+            "avg(CASE status WHEN 'served' THEN total_s END) FROM requests"
+        ).fetchone()
+        return Averages(*(float(value or 0.0) for value in found))
 
     def _insert(self, verb: str, table: str, row: Any) -> None:
         names = [field.name for field in fields(row)]

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from controller.config import WorkloadConfig
 from protos.config import ConfigError
 
+_LATEST_FRAC = 0.9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arrival:
@@ -21,7 +23,7 @@ class Arrival:
     slot_index: int
     """Slots since the run began; the request is made during it and decided at its end."""
     offset_frac: float
-    """When in that slot, 0..1."""
+    """When in that slot, 0..0.9: the last tenth is for the call to arrive before the decision."""
     user: int
     model_id: str
     prompt: str
@@ -105,7 +107,7 @@ def draw(
         chosen = rng.choice(len(models), size=num_users, p=popularity.chances)
         lines = rng.integers(len(prompts), size=num_users)
         seeds = rng.integers(2**31, size=num_users)
-        offsets = rng.random(num_users)
+        offsets = _LATEST_FRAC * rng.random(num_users)
         in_slot = [
             Arrival(
                 slot_index=slot_index,
