@@ -43,7 +43,6 @@ class ModelCache:
 
     def __init__(self, config: CacheConfig, catalog: Catalog, engine: Engine) -> None:
         self._budget_bytes = config.capacity_bytes - config.reserve_bytes
-        self._capacity_bytes = config.capacity_bytes
         self._catalog = catalog
         self._engine = engine
         self._records: dict[str, _Record] = {}
@@ -53,8 +52,8 @@ class ModelCache:
 
     @property
     def capacity_bytes(self) -> int:
-        """The whole budget, reserve included."""
-        return self._capacity_bytes
+        """Bytes that resident models may take: the configured capacity without its reserve."""
+        return self._budget_bytes
 
     @property
     def used_bytes(self) -> int:
@@ -128,11 +127,11 @@ class ModelCache:
         entries = [self._catalog.get(model_id) for model_id in dict.fromkeys(model_ids)]
         began_s = time.perf_counter()
         async with self._changing:
-            self._check_fits(entries)
             before = [self._catalog.get(name) for name in self._records]
             for entry in entries:
                 if entry not in before:
                     entry.check()
+            self._check_fits(entries)
             try:
                 await self._move_to(entries)
             except (EdgeError, asyncio.CancelledError):
@@ -206,9 +205,7 @@ class ModelCache:
         return ModelInfo(
             model_id=entry.model_id,
             is_resident=record is not None and not record.is_closing,
-            resident_bytes=self._measured_bytes.get(entry.model_id)
-            or self._engine.estimate_bytes(entry)
-            or None,
+            resident_bytes=self._measured_bytes.get(entry.model_id),
             disk_bytes=entry.disk_bytes(),
             load_s=self._load_s.get(entry.model_id),
             num_leases=record.num_leases if record else 0,
