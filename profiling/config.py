@@ -3,8 +3,12 @@
 Owns the fields and their limits. Refuses to look at hardware or weights.
 """
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Literal
+
+from edge_node.admission import SAMPLERS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +24,9 @@ class ModelChoice:
     max_num_steps: int = 50
     """Step counts of the grid above this are left out."""
     scheduler: str = ""
-    """"" keeps the folder's own; else a name that the edge node's engine knows."""
+    """Sampler, one of edge_node.admission.SAMPLERS; empty: the folder's own."""
+    variant: str = ""
+    """Weight variant of a hub id, such as "fp16"."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the loaded weights."""
     width_px: int = 64
@@ -29,14 +35,20 @@ class ModelChoice:
     """Of the images."""
 
     def __post_init__(self) -> None:
-        if not self.model_id or "/" in self.model_id or self.model_id.startswith("."):
+        if not re.fullmatch(r"[\w][\w.+-]*", self.model_id):
             raise ValueError(f"model_id must be a plain name, got {self.model_id!r}")
         if self.source.partition(":")[0] not in ("builtin", "folder", "hub"):
             raise ValueError(
                 f"source of {self.model_id} must begin with builtin:, folder: or hub:,"
                 f" got {self.source!r}"
             )
-        _positive(f"max_num_steps of {self.model_id}", self.max_num_steps)
+        if self.scheduler not in ("", *SAMPLERS):
+            raise ValueError(
+                f"scheduler of {self.model_id} must be empty or one of {', '.join(SAMPLERS)},"
+                f" got {self.scheduler!r}"
+            )
+        for name in ("max_num_steps", "width_px", "height_px"):
+            _positive(f"{name} of {self.model_id}", getattr(self, name))
         if not 0 <= self.guidance_scale <= 50:
             raise ValueError(
                 f"guidance_scale of {self.model_id} must be 0 to 50, got {self.guidance_scale}"
@@ -118,7 +130,7 @@ class ProfileConfig:
     device: str = "auto"
     """"cpu", "cuda", "cuda:1"; "auto" takes a GPU if there is one."""
     budget_s: float = 480.0
-    """Aimed-at seconds for everything; decides how many images each point gets."""
+    """Aimed-at seconds for everything; decides how many prompts each point gets."""
     bootstrap: int = 200
     """Resamples behind every confidence interval."""
 
@@ -126,8 +138,10 @@ class ProfileConfig:
         names = [model.model_id for model in self.models]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"models must be named and all different, got {names}")
-        if self.budget_s <= 0:
-            raise ValueError(f"budget_s must be > 0, got {self.budget_s}")
+        if not (0 < self.budget_s < math.inf):
+            raise ValueError(f"budget_s must be > 0 and finite, got {self.budget_s}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.bootstrap < 20:
             raise ValueError(f"bootstrap must be >= 20, got {self.bootstrap}")
         for model in self.models:

@@ -5,9 +5,12 @@
     python profiling/fit_curves.py --config F.toml --out D  other models, see profiling/configs/
     python profiling/fit_curves.py --fresh                  forget earlier samples, measure anew
 
-Written into the output folder: samples.jsonl (every measurement), images/, profile.json (what the
-controller reads), report.html and report.md with plots and an image grid, manifest.json, config.json.
+Written into the output folder: report.html (open this one) and report.md with plots and image
+grids, profile.json (what the controller reads), samples.jsonl and images/ (every measurement),
+config.json, manifest.json, plan.json, runner.log (what the measuring processes said).
+
 Stop it with Ctrl-C and start it again: it goes on where it stopped.
+Exit codes: 0 done, 1 a measurement failed, 2 bad usage or configuration, 130 stopped.
 """
 
 import argparse
@@ -19,6 +22,7 @@ if not __package__:  # run as a file: its folder must not stand where the projec
     sys.path[0] = str(_ROOT)
 
 from profiling import session  # noqa: E402
+from protos import config as configs  # noqa: E402
 from protos.config import ConfigError  # noqa: E402
 
 
@@ -32,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--config",
         type=Path,
-        default=_ROOT / "profiling" / "configs" / "zoo.toml",
-        help="TOML file with models, grid, scorers, budget (default: profiling/configs/zoo.toml)",
+        default=Path("zoo.toml"),
+        help="TOML file with models, grid, scorers, budget; a plain name is also looked for in"
+        " profiling/configs (default: zoo.toml)",
     )
     found.add_argument(
         "--out",
@@ -50,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
         "--budget-s",
         type=float,
         metavar="S",
-        help="aim at this many seconds: sets the number of images (default: the configuration's)",
+        help="aim at this many seconds in all; decides, once for an output folder, how many prompts"
+        " every point gets (default: the configuration's)",
     )
     found.add_argument(
         "--fresh", action="store_true", help="remove the samples of earlier runs and begin anew"
@@ -62,12 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code (0 done, 1 failed, 2 bad usage or configuration)."""
     asked = parser().parse_args(argv)
     try:
-        config = session.configure(asked.config, asked.models, asked.budget_s)
-        name = "-".join(["profile", asked.config.stem, *(asked.models or ())])
-        out = asked.out or _ROOT / "runs" / name
-        if asked.fresh:
-            session.forget(out)
-        report = session.run(config, out.resolve())
+        path = configs.find(asked.config, _ROOT / "profiling" / "configs")
+        config = session.configure(path, asked.models, asked.budget_s)
+        chosen = [model.model_id for model in config.models] if asked.models else []
+        out = asked.out or _ROOT / "runs" / "-".join(["profile", path.stem, *chosen])
+        report = session.run(config, out.resolve(), is_fresh=asked.fresh)
     except ConfigError as error:
         print(f"fit_curves.py: {error}", file=sys.stderr)
         return 2

@@ -1,33 +1,42 @@
-"""What is measured: the points of model × steps × batch × guidance, and their order.
+"""What is measured: the points of model × steps × batch, their order, and which are still missing.
 
 Owns the plan as pure values. Refuses to run it. Every point has a key, so that a run cut off in the
 middle goes on with the points that its samples lack.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
+from profiling.config import GridChoice, ModelChoice, ProfileConfig
+from profiling.samples import (
+    FidSample,
+    LatencySample,
+    LoadSample,
+    QualitySample,
+    RateSample,
+    RealSample,
+    Sample,
+)
+from protos import seeds
+
+NUM_LOADS = 3
+"""The first is cold, the others warm."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyPoint:
     """One timed generation of ``batch`` images."""
 
-    model: str
     num_steps: int
     batch: int
-    guidance: float
     repeat: int
 
 
 @dataclass(frozen=True, slots=True)
-class QualityChunk:
-    """Prompts ``first .. first + count - 1``, generated together and scored."""
+class Chunk:
+    """Prompts ``first .. first + count - 1``, generated together at one step count and scored."""
 
-    model: str
     num_steps: int
-    guidance: float
     first: int
     count: int
 
@@ -36,63 +45,107 @@ class QualityChunk:
         return range(self.first, self.first + self.count)
 
 
-def latency_points(
-    model: str,
-    num_steps: Sequence[int],
-    batches: Sequence[int],
-    guidance: float,
-    repeats: int,
-    rng: np.random.Generator,
-) -> list[LatencyPoint]:
+def latency_points(config: ProfileConfig, model: ModelChoice) -> list[LatencyPoint]:
     """Return every timed point; each repeat visits all points in an order of its own.
 
     Interleaving spreads a disturbance of the machine over all points instead of spoiling one.
     """
-    cells = [(steps, batch) for batch in batches for steps in num_steps]
+    rng = seeds.stream(config.seed, f"latency-order/{model.model_id}")
+    cells = [(steps, batch) for batch in config.grid.batches for steps in config.steps_of(model)]
     return [
-        LatencyPoint(model, cells[cell][0], cells[cell][1], guidance, repeat)
-        for repeat in range(repeats)
+        LatencyPoint(cells[cell][0], cells[cell][1], repeat)
+        for repeat in range(config.grid.latency_repeats)
         for cell in rng.permutation(len(cells))
     ]
 
 
-def quality_chunks(
-    model: str, num_steps: Sequence[int], guidance: float, num_images: int, chunk: int
-) -> list[QualityChunk]:
+def chunks(config: ProfileConfig, model: ModelChoice, num_images: int) -> list[Chunk]:
     """Return the chunks of ``num_images`` prompts at every step count, prompts first.
 
     All step counts of a prompt come before the next prompts: stopped early, a run is balanced.
     """
+    size = config.grid.quality_batch
     return [
-        QualityChunk(model, steps, guidance, first, min(chunk, num_images - first))
-        for first in range(0, num_images, chunk)
-        for steps in num_steps
+        Chunk(steps, first, min(size, num_images - first))
+        for first in range(0, num_images, size)
+        for steps in config.steps_of(model)
     ]
 
 
-def missing(
-    chunks: Sequence[QualityChunk], done: Collection[tuple[int, int]]
-) -> list[QualityChunk]:
-    """Return the chunks that lack an image; ``done`` holds (num_steps, prompt index)."""
+def missing_points(
+    config: ProfileConfig, model: ModelChoice, done: Sequence[Sample]
+) -> list[LatencyPoint]:
+    """Return the timed points of a model that the samples lack."""
+    timed = {
+        (s.num_steps, s.batch, s.repeat)
+        for s in done
+        if isinstance(s, LatencySample) and s.model == model.model_id
+    }
+    points = latency_points(config, model)
+    return [p for p in points if (p.num_steps, p.batch, p.repeat) not in timed]
+
+
+def has_loads(model: ModelChoice, done: Sequence[Sample]) -> bool:
+    """Return whether all loads of a model are measured."""
+    loads = [s for s in done if isinstance(s, LoadSample) and s.model == model.model_id]
+    return len(loads) >= NUM_LOADS
+
+
+def has_rate(model: ModelChoice, done: Sequence[Sample]) -> bool:
+    """Return whether the cost of a model's batches is measured."""
+    return any(isinstance(s, RateSample) and s.model == model.model_id for s in done)
+
+
+def is_timed(config: ProfileConfig, model: ModelChoice, done: Sequence[Sample]) -> bool:
+    """Return whether the samples hold everything that the timing of a model measures."""
+    has_all = has_loads(model, done) and has_rate(model, done)
+    return has_all and not missing_points(config, model, done)
+
+
+def missing_chunks(
+    config: ProfileConfig, model: ModelChoice, num_images: int, done: Sequence[Sample]
+) -> list[Chunk]:
+    """Return the chunks of a model of which the samples lack an image."""
+    made = {
+        (s.num_steps, s.index)
+        for s in done
+        if isinstance(s, QualitySample) and s.model == model.model_id
+    }
     return [
         chunk
-        for chunk in chunks
-        if any((chunk.num_steps, index) not in done for index in chunk.indices())
+        for chunk in chunks(config, model, num_images)
+        if any((chunk.num_steps, index) not in made for index in chunk.indices())
     ]
+
+
+def missing_distances(config: ProfileConfig, done: Sequence[Sample]) -> list[tuple[str, int]]:
+    """Return (model, steps) of every FID that the samples lack; none where FID is left out."""
+    if not config.scorer.reference:
+        return []
+    have = {(s.model, s.num_steps) for s in done if isinstance(s, FidSample)}
+    wanted = [(m.model_id, steps) for m in config.models for steps in config.steps_of(m)]
+    return [cell for cell in wanted if cell not in have]
+
+
+def has_real(done: Sequence[Sample]) -> bool:
+    """Return whether real images are scored."""
+    return any(isinstance(sample, RealSample) for sample in done)
 
 
 def affordable_images(
-    seconds_per_image: Sequence[float], budget_s: float, floor: int, ceiling: int, chunk: int
+    choice: GridChoice, seconds_per_prompt: Sequence[float], budget_s: float
 ) -> int:
-    """Return how many prompts every model can have within the budget, in whole chunks.
+    """Return how many prompts every model can have within the budget: whole batches, or the most.
 
-    ``seconds_per_image`` says for each model what one prompt costs at all of its step counts. Never
-    fewer than ``floor``, even over the budget: below it the means say little.
+    ``seconds_per_prompt`` says for each model what one prompt costs at all of its step counts.
+    0 where not even ``min_images`` are affordable.
 
-    >>> affordable_images([0.5, 1.0], budget_s=150, floor=32, ceiling=256, chunk=32)
+    >>> affordable_images(GridChoice(max_images=256), [0.5, 1.0], budget_s=150)
     96
     """
-    total = sum(seconds_per_image)
-    wanted = int(budget_s / total) if total > 0 else ceiling
-    whole = wanted // chunk * chunk
-    return max(min(whole, ceiling), floor)
+    affordable = int(min(budget_s / sum(seconds_per_prompt), choice.max_images))
+    if affordable < choice.min_images:
+        return 0
+    if affordable == choice.max_images:
+        return affordable
+    return max(affordable // choice.quality_batch * choice.quality_batch, choice.min_images)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from profiling import curves
 from profiling.records import ModelProfile, Profile
+from profiling.samples import image_path
 
 LABELS = {
     "clip_score": "CLIP score (higher is better)",
@@ -73,10 +74,7 @@ def latency(profile: Profile) -> bytes:
 def image_grid(folder: Path, model: ModelProfile, indices: Sequence[int]) -> bytes:
     """Return a PNG: a row for each prompt, a column for each number of steps."""
     steps = model.quality[0].num_steps
-    rows = [
-        [folder / "images" / model.model_id / f"{s:02d}" / f"{index:04d}.png" for s in steps]
-        for index in indices
-    ]
+    rows = [[image_path(folder, model.model_id, s, index) for s in steps] for index in indices]
     sheet = Image.new("RGB", (_CELL_PX * len(steps), _CELL_PX * len(rows)), "white")
     for y, row in enumerate(rows):
         for x, file in enumerate(row):

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 _LINE_EVERY_S = 20.0
+_TRUSTED_S = 5.0
+"""Below so many estimated seconds of work done, the estimates are not corrected."""
 
 
 class Workload:
@@ -28,10 +30,9 @@ class Workload:
         self._estimate_s[name] = max(estimate_s, 1e-3)
 
     def advance(self, name: str, done_frac: float) -> None:
-        """Note how much of a task is done now."""
-        if name in self._done_frac:
-            step = done_frac - self._done_frac[name]
-            self._gained_s += max(step, 0.0) * self._estimate_s[name]
+        """Note how much of a task is done now; what its first note says was done before."""
+        step = done_frac - self._done_frac.get(name, done_frac)
+        self._gained_s += max(step, 0.0) * self._estimate_s[name]
         self._done_frac[name] = done_frac
 
     def done_frac(self) -> float:
@@ -41,7 +42,7 @@ class Workload:
 
     def time_left_s(self, elapsed_s: float) -> float:
         """Return the estimated seconds left, corrected by how good the estimates were so far."""
-        slowness = elapsed_s / self._gained_s if self._gained_s > 5 else 1.0
+        slowness = elapsed_s / self._gained_s if self._gained_s > _TRUSTED_S else 1.0
         return self._left_s() * min(max(slowness, 0.2), 5.0)
 
     def _left_s(self) -> float:
@@ -52,7 +53,7 @@ class Workload:
 
 
 class Display:
-    """Shows a workload; a context manager."""
+    """Shows a workload while a block runs; a context manager."""
 
     def __init__(self, workload: Workload, stream: TextIO = sys.stdout) -> None:
         self._workload, self._stream = workload, stream
@@ -60,9 +61,13 @@ class Display:
         self._last_name = ""
         self._bar: Progress | None = None
         if stream.isatty():
-            columns = (TextColumn("{task.description:<28}"), BarColumn(None))
-            text = TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}")
-            self._bar = Progress(*columns, text, console=Console(file=stream), expand=True)
+            self._bar = Progress(
+                TextColumn("{task.description:<24}"),
+                BarColumn(None),
+                TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
+                console=Console(file=stream),
+                expand=True,
+            )
             self._task = self._bar.add_task("starting", total=1.0, left="")
 
     def __enter__(self) -> "Display":
@@ -79,16 +84,21 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def show(self, name: str) -> None:
-        """Show the task at work, how much is done, and the time left."""
+    def plan(self, name: str, estimate_s: float) -> None:
+        """Add a task, or correct the estimate of one."""
+        self._workload.plan(name, estimate_s)
+
+    def advance(self, name: str, done_frac: float) -> None:
+        """Show how much of the task at work is done, and the time left."""
+        self._workload.advance(name, done_frac)
         now = perf_counter()
-        done_frac = self._workload.done_frac()
+        total_frac = self._workload.done_frac()
         left = f"about {readable(self._workload.time_left_s(now - self._begin))} left"
         if self._bar:
-            self._bar.update(self._task, completed=done_frac, description=name, left=left)
+            self._bar.update(self._task, completed=total_frac, description=name, left=left)
             return
         if name != self._last_name or now - self._last_line > _LINE_EVERY_S:
-            self._stream.write(f"{name}: {done_frac:.0%} of everything done, {left}\n")
+            self._stream.write(f"{name}: {total_frac:.0%} of everything done, {left}\n")
             self._stream.flush()
             self._last_line, self._last_name = now, name
 

@@ -26,6 +26,8 @@ class Header(msgspec.Struct, **_line, tag="header"):
     """Of the resolved configuration, the budget left out."""
     weights_sha256: dict[str, str]
     """For each model and scorer."""
+    machine: str
+    """Processor and device that the times were measured on."""
 
 
 class LoadSample(msgspec.Struct, **_line, tag="load"):
@@ -34,7 +36,8 @@ class LoadSample(msgspec.Struct, **_line, tag="load"):
     model: str
     repeat: int
     is_cold: bool
-    """The process's first load; the operating system's file cache is not dropped."""
+    """The process's first load, the import of the model's classes included; the operating system's
+    file cache is not dropped."""
     load_s: float
     evict_s: float
     resident_bytes: int
@@ -51,11 +54,9 @@ class LatencySample(msgspec.Struct, **_line, tag="latency"):
     guidance: float
     repeat: int
     generate_s: float
-    parts_s: dict[str, float]
-    """generate_s by cause, as far as the engine tells."""
-    image_bytes: int
-    """Of the first image, encoded."""
+    """From the prompts to the images; at batch 1 through the engine that nodes serve with."""
     energy_j: float | None = None
+    """Of the device over that time; None where it does not tell."""
 
 
 class RateSample(msgspec.Struct, **_line, tag="rate"):
@@ -102,16 +103,20 @@ class FidSample(msgspec.Struct, **_line, tag="fid"):
     """Resamples of the prompts; the same prompts at every step count."""
 
 
-class FloorSample(msgspec.Struct, **_line, tag="floor"):
-    """What the scorers give to real images: how good a score can be."""
+class RealSample(msgspec.Struct, **_line, tag="real"):
+    """Who judged, and what they give to real images of the same prompts: how good one can be."""
 
+    clip_scorer: str
+    fid_scorer: str
+    """Empty where FID is left out."""
     num_samples: int
-    clip_score: float | None
-    total_variation: float
-    fid: float | None
+    """Real images scored; 0 where nobody can draw what the prompts say."""
+    clip_score: float | None = None
+    total_variation: float | None = None
+    fid: float | None = None
 
 
-Sample = LoadSample | LatencySample | RateSample | QualitySample | FidSample | FloorSample
+Sample = LoadSample | LatencySample | RateSample | QualitySample | FidSample | RealSample
 Line = Header | Sample
 
 _decoder = msgspec.json.Decoder(Line)
@@ -161,6 +166,11 @@ def read(path: Path) -> list[Sample]:
     return list({_identity(sample): sample for sample in samples}.values())
 
 
+def image_path(folder: Path, model_id: str, num_steps: int, index: int) -> Path:
+    """Return where the image of a quality sample lies."""
+    return folder / "images" / model_id / f"{num_steps:02d}" / f"{index:04d}.png"
+
+
 def _lines(path: Path) -> Iterator[Line]:
     try:
         whole = path.read_bytes()
@@ -178,6 +188,10 @@ def _refuse_others(path: Path, header: Header) -> None:
     if not isinstance(found, Header) or found.format != header.format:
         raise ConfigError(f"{path} does not begin with a header of format {FORMAT!r}")
     advice = "; use --fresh to begin anew, or another --out"
+    if found.machine != header.machine:
+        raise ConfigError(
+            f"{path} was measured on {found.machine!r}, this is {header.machine!r}{advice}"
+        )
     if found.config_sha256 != header.config_sha256:
         raise ConfigError(
             f"{path} was measured with the configuration {found.config_sha256[:12]},"

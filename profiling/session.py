@@ -1,7 +1,7 @@
 """One profiling run: phases in processes of their own, then fits, then the report.
 
     for each model:  measure      loads, latency, what a batch costs
-    (how many images all models can have within the budget)
+    (how many prompts all models can have within the budget)
     for each model:  images       generate and score
     distances                     FID of every set
     summarise, report
@@ -9,28 +9,32 @@
 Owns the order, the budget and the files in the output folder. Refuses to measure: runner.py does.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
 import msgspec
 
-from profiling import grid, records, report, samples, sources, summary
+from profiling import grid, records, report, samples, sources, summary, world
 from profiling.config import ProfileConfig
 from profiling.progress import Display, Workload, readable
 from protos import config as configs
 from protos import manifest
 from protos.config import ConfigError
+from protos.manifest import Manifest
 
 _ROOT = Path(__file__).resolve().parent.parent
-_MEASURE_S, _DISTANCES_S, _FIT_S, _START_S = 45.0, 20.0, 20.0, 8.0
-"""First guesses of durations on a small machine; the display corrects itself."""
+_START_S, _MEASURE_S, _DISTANCES_S, _FIT_S = 8.0, 30.0, 10.0, 3.0
+"""Guesses of durations on a small machine, the latter two for each model; the display corrects
+itself as it goes."""
 
 
 class PhaseError(RuntimeError):
@@ -45,79 +49,171 @@ class Plan:
     """Prompts at every step count, the same for every model: FID compares only at equal N."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """A phase that lacks samples."""
+
+    name: str
+    words: tuple[str, ...]
+    """Of the runner's command line."""
+    estimate_s: float
+
+
 def configure(
     path: Path, models: Sequence[str] | None = None, budget_s: float | None = None
 ) -> ProfileConfig:
     """Return the resolved configuration of a file.
 
     Raises:
-        ConfigError: anything wrong with the file, a model that it lacks, a missing folder.
+        ConfigError: anything wrong with the file, a model that it lacks, a missing folder,
+            damaged weights.
     """
     config = configs.load(path, ProfileConfig)
     known = [model.model_id for model in config.models]
-    for name in models or ():
+    for name in models or known:
         if name not in known:
             raise ConfigError(f"{path} holds no model {name!r}; it holds: {', '.join(known)}")
-    if models:
-        chosen = tuple(model for model in config.models if model.model_id in models)
-        config = replace(config, models=chosen)
-    if budget_s is not None:
-        if budget_s <= 0:
-            raise ConfigError(f"--budget-s must be > 0, got {budget_s}")
-        config = replace(config, budget_s=budget_s)
-    return sources.resolve(config, path.resolve().parent)
+    chosen = tuple(m for m in config.models if m.model_id in (models or known))
+    try:
+        config = replace(
+            config, models=chosen, budget_s=config.budget_s if budget_s is None else budget_s
+        )
+    except ValueError as error:
+        raise ConfigError(f"--budget-s: {error}") from error
+    config = sources.resolve(config, path.resolve().parent)
+    world.check(config)
+    return config
 
 
-def forget(out: Path) -> None:
-    """Remove what earlier runs measured in ``out``; other files there are left alone."""
-    for name in ("samples.jsonl", "plan.json", "profile.json"):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / "images", ignore_errors=True)
-
-
-def run(config: ProfileConfig, out: Path) -> Path:
+def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
     """Measure what is missing in ``out``, fit, write everything; return the report's path.
 
+    Args:
+        config: as ``configure`` returns it.
+        out: made if it is not there; samples in it are continued.
+        is_fresh: remove samples that lie in ``out`` first.
+
     Raises:
-        ConfigError: ``out`` holds samples of another configuration or other weights.
+        ConfigError: ``out`` holds samples of another configuration, other weights or another
+            machine; the budget does not suffice.
         PhaseError: a measuring process failed.
     """
     begin = perf_counter()
-    header, plan, path = _header(config), out / "plan.json", out / "samples.jsonl"
-    _make_folder(out)
-    samples.start(path, header)
-    device, device_name = _device(config)
-    (out / "config.json").write_bytes(configs.to_json(replace(config, device=device)))
-    record = manifest.collect(device_name)
-    (out / "manifest.json").write_bytes(configs.to_json(record))
-    workload = _workload(config)
-    with Display(workload) as display:
-
-        def phase(name: str, *words: str) -> None:
-            workload.advance(name, 0.0)
-            display.show(name)
-            _run_phase(out, words, lambda frac: (workload.advance(name, frac), display.show(name)))
-            workload.advance(name, 1.0)
-
-        for model in config.models:
-            phase(f"{model.model_id}: timing", "measure", str(out), model.model_id)
-        if not plan.exists():
-            plan.write_bytes(configs.to_json(_plan(config, path, perf_counter() - begin)))
-        count = msgspec.json.decode(plan.read_bytes(), type=Plan).num_images
-        for name, seconds in _image_seconds(config, path).items():
-            workload.plan(f"{name}: images", _START_S + count * seconds)
-        for model in config.models:
-            phase(f"{model.model_id}: images", "images", str(out), model.model_id, str(count))
-        phase("distances", "distances", str(out), str(count))
-        workload.advance("fits and report", 0.0)
-        display.show("fits and report")
-        measured = samples.read(path)
-        profile = summary.summarise(config, measured, header.weights_sha256, record)
-        records.save(profile, out / "profile.json")
-        return report.write(profile, measured, out, readable(perf_counter() - begin))
+    with _sole_user(out) as lock:
+        if is_fresh:
+            _forget(out)
+        device, device_name = _device(config.device)
+        config = replace(config, device=device)
+        record = manifest.collect(device_name)
+        header = _header(config, record)
+        samples.start(out / "samples.jsonl", header)
+        (out / "config.json").write_bytes(configs.to_json(config))
+        (out / "manifest.json").write_bytes(configs.to_json(record))
+        with Display(_workload(config, out)) as display:
+            _measure(config, out, display, lock, begin)
+            display.advance("fits and report", 0.0)
+            measured = samples.read(out / "samples.jsonl")
+            profile = summary.summarise(config, measured, header.weights_sha256, record)
+            records.save(profile, out / "profile.json")
+            page = report.write(profile, measured, out, readable(perf_counter() - begin))
+            display.advance("fits and report", 1.0)
+    return page
 
 
-def _header(config: ProfileConfig) -> samples.Header:
+def _measure(config: ProfileConfig, out: Path, display: Display, lock: int, begin: float) -> None:
+    """Run every phase that lacks samples."""
+    path = out / "samples.jsonl"
+    for phase in _timing_phases(config, out, samples.read(path)):
+        _run_phase(out, phase, lock, display)
+    done = samples.read(path)
+    count = _plan(config, out, done, perf_counter() - begin).num_images
+    phases = _scoring_phases(config, out, done, count)
+    for phase in phases:
+        display.plan(phase.name, phase.estimate_s)
+    for phase in phases:
+        _run_phase(out, phase, lock, display)
+
+
+def _timing_phases(
+    config: ProfileConfig, out: Path, done: Sequence[samples.Sample]
+) -> list[_Phase]:
+    return [
+        _Phase(f"{m.model_id}: timing", ("measure", str(out), m.model_id), _MEASURE_S)
+        for m in config.models
+        if not grid.is_timed(config, m, done)
+    ]
+
+
+def _scoring_phases(
+    config: ProfileConfig, out: Path, done: Sequence[samples.Sample], count: int
+) -> list[_Phase]:
+    phases = []
+    for model, seconds in zip(config.models, _prompt_seconds(config, done), strict=True):
+        if grid.missing_chunks(config, model, count, done):
+            words = ("images", str(out), model.model_id, str(count))
+            phases.append(_Phase(f"{model.model_id}: images", words, _START_S + count * seconds))
+    if grid.missing_distances(config, done) or not grid.has_real(done):
+        phases.append(_Phase("distances", ("distances", str(out), str(count)), _DISTANCES_S))
+    return phases
+
+
+def _workload(config: ProfileConfig, out: Path) -> Workload:
+    """Return first guesses for what is left to do."""
+    workload, done = Workload(), samples.read(out / "samples.jsonl")
+    timing = _timing_phases(config, out, done)
+    plan = _decided(out)
+    if plan and not timing:
+        scoring = _scoring_phases(config, out, done, plan.num_images)
+    else:
+        share_s = config.budget_s / len(config.models) / 2
+        scoring = [_Phase(f"{m.model_id}: images", (), share_s) for m in config.models]
+        scoring.append(_Phase("distances", (), _DISTANCES_S))
+    for phase in timing + scoring:
+        workload.plan(phase.name, phase.estimate_s)
+    workload.plan("fits and report", _FIT_S * len(config.models))
+    return workload
+
+
+def _prompt_seconds(config: ProfileConfig, done: Sequence[samples.Sample]) -> list[float]:
+    """Return for each model what one prompt at all step counts costs, in seconds."""
+    rates = {s.model: s for s in done if isinstance(s, samples.RateSample)}
+    found = []
+    for model in config.models:
+        rate, steps = rates[model.model_id], config.steps_of(model)
+        found.append(sum(steps) * rate.seconds_per_step + len(steps) * rate.seconds_per_image)
+    return found
+
+
+def _plan(
+    config: ProfileConfig, out: Path, done: Sequence[samples.Sample], elapsed_s: float
+) -> Plan:
+    """Return the plan that lies in ``out``, or decide it there."""
+    if plan := _decided(out):
+        return plan
+    seconds = _prompt_seconds(config, done)
+    other_s = elapsed_s + _DISTANCES_S + (_START_S + _FIT_S) * len(config.models)
+    count = grid.affordable_images(config.grid, seconds, config.budget_s - other_s)
+    if count == 0:
+        floor = config.grid.min_images
+        raise ConfigError(
+            f"budget_s is {config.budget_s:g}, but grid.min_images {floor} prompts at every step"
+            f" count of {len(config.models)} models need about"
+            f" {other_s + floor * sum(seconds):.0f} s with everything else; what is measured is"
+            f" kept: go on with a larger --budget-s"
+        )
+    plan = Plan(num_images=count)
+    partial = out / "plan.partial"
+    partial.write_bytes(configs.to_json(plan))
+    partial.replace(out / "plan.json")
+    return plan
+
+
+def _decided(out: Path) -> Plan | None:
+    path = out / "plan.json"
+    return msgspec.json.decode(path.read_bytes(), type=Plan) if path.exists() else None
+
+
+def _header(config: ProfileConfig, record: Manifest) -> samples.Header:
     named = {model.model_id: model.source for model in config.models}
     named["CLIP scorer"] = config.scorer.clip
     named["FID scorer"] = config.scorer.fid
@@ -125,91 +221,85 @@ def _header(config: ProfileConfig) -> samples.Header:
         format=samples.FORMAT,
         config_sha256=samples.sha256_of(replace(config, budget_s=1.0)),
         weights_sha256={name: sources.digest(source) for name, source in named.items()},
+        machine=f"{record.cpu}, {record.num_cpus} cores, device {record.device}",
     )
 
 
-def _make_folder(out: Path) -> None:
+@contextlib.contextmanager
+def _sole_user(out: Path) -> Iterator[int]:
+    """Make the folder and lock it; wait for another run, or for what a killed one left at work.
+
+    Yields the lock's descriptor: phases inherit it, so the lock outlives a killed parent as long as
+    its phase writes.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = (out / "samples.lock").open("w")
     except OSError as error:
-        raise ConfigError(f"cannot make the output folder {out}: {error.strerror}") from error
+        raise ConfigError(f"cannot use the output folder {out}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(f"another run is at work in {out}; waiting for its end\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
 
 
-def _workload(config: ProfileConfig) -> Workload:
-    workload = Workload()
-    share_s = config.budget_s / len(config.models)
-    for model in config.models:
-        workload.plan(f"{model.model_id}: timing", min(_MEASURE_S, share_s / 3))
-        workload.plan(f"{model.model_id}: images", share_s / 2)
-    workload.plan("distances", _DISTANCES_S)
-    workload.plan("fits and report", _FIT_S)
-    return workload
+def _forget(out: Path) -> None:
+    """Remove what earlier runs measured in ``out``; other files there are left alone."""
+    if not (out / "samples.jsonl").exists():
+        return
+    shutil.rmtree(out / "images", ignore_errors=True)
+    for name in ("plan.json", "profile.json", "samples.jsonl"):
+        (out / name).unlink(missing_ok=True)
 
 
-def _image_seconds(config: ProfileConfig, path: Path) -> dict[str, float]:
-    """Return for each model what one prompt at all step counts costs, in seconds."""
-    rates = {s.model: s for s in samples.read(path) if isinstance(s, samples.RateSample)}
-    found = {}
-    for model in config.models:
-        rate, steps = rates[model.model_id], config.steps_of(model)
-        found[model.model_id] = (
-            sum(steps) * rate.seconds_per_step + len(steps) * rate.seconds_per_image
-        )
-    return found
+def _device(wanted: str) -> tuple[str, str]:
+    """Return the torch device and its name, asked in another process: this one loads no torch.
 
-
-def _plan(config: ProfileConfig, path: Path, elapsed_s: float) -> Plan:
-    reserve_s = _DISTANCES_S + _FIT_S + _START_S * len(config.models)
-    count = grid.affordable_images(
-        list(_image_seconds(config, path).values()),
-        config.budget_s - elapsed_s - reserve_s,
-        config.grid.min_images,
-        config.grid.max_images,
-        config.grid.quality_batch,
-    )
-    return Plan(num_images=count)
-
-
-def _device(config: ProfileConfig) -> tuple[str, str]:
-    """Return the torch device and its name, asked in another process: this one loads no torch."""
-    if config.device == "cpu":
+    Raises:
+        ConfigError: torch sees no such device.
+    """
+    if wanted == "cpu":
         return "cpu", "cpu"
     code = (
         "import torch,sys; d=sys.argv[1]; ok=torch.cuda.is_available();"
         "d=('cuda' if ok else 'cpu') if d=='auto' else d;"
-        "print(d, torch.cuda.get_device_name(d) if ok and d!='cpu' else 'cpu', sep='\\n')"
+        "print(d, 'cpu' if d=='cpu' else torch.cuda.get_device_name(d), sep='\\n')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, config.device], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, wanted], capture_output=True, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise ConfigError(f"device is {wanted!r}, but torch says: {said[-1] if said else 'no'}")
     device, name = done.stdout.strip().splitlines()
-    if device != "cpu" and name == "cpu":
-        raise ConfigError(f"device is {config.device!r}, but torch sees no CUDA device")
     return device, name
 
 
-def _run_phase(out: Path, words: Sequence[str], on_progress: Callable[[float], object]) -> None:
+def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
     """Run one phase of the runner to its end, telling how far it is.
 
     Raises:
         PhaseError: it failed.
     """
+    display.advance(phase.name, 0.0)
     log = out / "runner.log"
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     with log.open("ab") as errors:
         begins_at = errors.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "profiling.runner", *words],
+            [sys.executable, "-m", "profiling.runner", *phase.words],
             cwd=_ROOT,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=errors,
+            pass_fds=(lock,),
         )
         try:
             assert child.stdout is not None
             for line in child.stdout:
                 told = json.loads(line)
-                on_progress(told["done"] / told["total"])
+                display.advance(phase.name, told["done"] / told["total"])
             code = child.wait()
         finally:
             if child.poll() is None:
@@ -220,5 +310,6 @@ def _run_phase(out: Path, words: Sequence[str], on_progress: Callable[[float], o
     if code != 0:
         said = log.read_bytes()[begins_at:].decode(errors="replace").strip().splitlines()
         raise PhaseError(
-            f"{' '.join(words)} ended with {code}: {said[-1] if said else 'no message'} (all: {log})"
+            f"{phase.name} ended with {code}: {said[-1] if said else 'no message'} (all: {log})"
         )
+    display.advance(phase.name, 1.0)

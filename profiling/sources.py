@@ -1,46 +1,71 @@
-"""Where weights lie, which they are, and the complaint if they are not there.
+"""Where weights lie, which they are, and the complaint if they cannot be read.
 
-Owns the schemes "builtin:", "folder:", "judge:" and "hub:". Refuses to load: no torch here.
+Owns the paths of a configuration and the scheme "judge:"; models are found and checked as an edge
+node's catalog does it. Refuses to load: no torch here.
 """
 
 import hashlib
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
-from profiling.config import ProfileConfig
+from edge_node import catalog
+from edge_node.config import ModelConfig
+from profiling.config import ModelChoice, ProfileConfig
 from protos.config import ConfigError
-
-ZOO = Path(__file__).resolve().parent.parent / "edge_node" / "zoo" / "weights"
-
-
-def folder_of(source: str) -> Path | None:
-    """Return the folder of a source; None for what lies on a hub."""
-    scheme, _, name = source.partition(":")
-    if scheme == "builtin":
-        return ZOO / name
-    return Path(name) if scheme in ("folder", "judge") else None
+from protos.errors import ModelLoadError
 
 
 def resolve(config: ProfileConfig, base: Path) -> ProfileConfig:
     """Return the configuration with paths made absolute, relative ones from ``base``.
 
     Raises:
-        ConfigError: a folder or file is missing; it is named.
+        ConfigError: a folder or file is missing, weights are damaged; it is named.
     """
     models = tuple(
-        replace(model, source=_checked(_absolute(model.source, base), model.model_id))
+        replace(model, source=_checked(model.source, base, model.model_id))
         for model in config.models
     )
     scorer = config.scorer
-    clip = _checked(_absolute(scorer.clip, base), "the CLIP scorer")
-    fid = _checked(_absolute(scorer.fid, base), "the FID scorer")
+    if scorer.fid == "inception-v3" and importlib.util.find_spec("torch_fidelity") is None:
+        raise ConfigError("scorer.fid is 'inception-v3', which needs the package torch-fidelity")
     prompts, reference = scorer.prompts, scorer.reference
     if prompts != "scenes":
-        prompts = _existing(base / prompts, "the prompts")
+        prompts = _existing(base / prompts, "scorer.prompts")
     if reference not in ("scenes", ""):
-        reference = _existing(base / reference, "the reference images")
-    scorer = replace(scorer, clip=clip, fid=fid, prompts=prompts, reference=reference)
+        reference = _existing(base / reference, "scorer.reference")
+    scorer = replace(
+        scorer,
+        clip=_checked(scorer.clip, base, "CLIP scorer"),
+        fid=_checked(scorer.fid, base, "FID scorer"),
+        prompts=prompts,
+        reference=reference,
+    )
     return replace(config, models=models, scorer=scorer)
+
+
+def entry(model: ModelChoice) -> catalog.Entry:
+    """Return the model as an edge node's catalog lists it."""
+    config = ModelConfig(
+        model_id=model.model_id,
+        source=model.source,
+        variant=model.variant,
+        scheduler=model.scheduler,
+        default_num_steps=1,
+        max_num_steps=model.max_num_steps,
+        default_guidance_scale=model.guidance_scale,
+        width_px=model.width_px,
+        height_px=model.height_px,
+    )
+    return catalog.Entry(config, folder_of(model.source))
+
+
+def folder_of(source: str) -> Path | None:
+    """Return the folder of a source whose path is absolute; None for what lies on a hub."""
+    scheme, _, name = source.partition(":")
+    if scheme == "builtin":
+        return catalog.resolve(source)
+    return Path(name) if scheme in ("folder", "judge") else None
 
 
 def digest(source: str) -> str:
@@ -48,43 +73,26 @@ def digest(source: str) -> str:
     folder = folder_of(source)
     if folder is None:
         return hashlib.sha256(source.encode()).hexdigest()
-    return weights_digest(folder)
+    return catalog.weights_digest(folder)
 
 
-def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 over the safetensors files of a folder, names and bytes, sorted.
-
-    Raises:
-        ConfigError: the folder holds none.
-    """
-    files = sorted(folder.rglob("*.safetensors"))
-    if not files:
-        raise ConfigError(f"{folder} holds no .safetensors file")
-    whole = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            inner = hashlib.file_digest(opened, "sha256").hexdigest()
-        whole.update(f"{file.relative_to(folder).as_posix()} {inner}\n".encode())
-    return whole.hexdigest()
-
-
-def _absolute(source: str, base: Path) -> str:
+def _checked(source: str, base: Path, who: str) -> str:
+    """Return the source with an absolute path, its weight files readable as far as headers tell."""
     scheme, _, name = source.partition(":")
-    if scheme not in ("folder", "judge"):
-        return source
-    return f"{scheme}:{(base / Path(name).expanduser()).resolve()}"
-
-
-def _checked(source: str, who: str) -> str:
-    folder = folder_of(source)
-    if folder is not None and not folder.is_dir():
-        known = sorted(path.name for path in ZOO.glob("*")) if source.startswith("builtin:") else []
-        hint = f"; the zoo holds: {', '.join(known) or 'nothing yet'}" if known or not ZOO else ""
-        raise ConfigError(f"{who}: no folder {folder} ({source}){hint}")
+    if scheme in ("folder", "judge"):
+        source = f"{scheme}:{(base / Path(name).expanduser()).resolve()}"
+    try:
+        folder = folder_of(source)
+        if folder is not None:
+            catalog.Entry(ModelConfig(model_id=who, source=f"folder:{folder}"), folder).check()
+    except (ValueError, ModelLoadError) as error:
+        held = sorted(path.name for path in catalog.ZOO.glob("*") if path.is_dir())
+        hint = f"; the built-in zoo holds: {', '.join(held) or 'nothing yet'}"
+        raise ConfigError(f"{error}{hint if scheme == 'builtin' else ''}") from error
     return source
 
 
-def _existing(path: Path, who: str) -> str:
+def _existing(path: Path, what: str) -> str:
     if not path.exists():
-        raise ConfigError(f"{who}: no such file or folder {path}")
+        raise ConfigError(f"{what}: no such file or folder {path}")
     return str(path.resolve())

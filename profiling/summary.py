@@ -22,10 +22,10 @@ from profiling.records import (
 )
 from profiling.samples import (
     FidSample,
-    FloorSample,
     LatencySample,
     LoadSample,
     QualitySample,
+    RealSample,
     Sample,
 )
 from protos import seeds
@@ -64,26 +64,28 @@ def summarise(
         for model in config.models
     )
     fids = [sample for sample in samples if isinstance(sample, FidSample)]
-    floor = next((sample for sample in samples if isinstance(sample, FloorSample)), None)
+    real = next((sample for sample in samples if isinstance(sample, RealSample)), None)
+    if real is None:
+        raise ConfigError("the samples lack the scores of real images: run again")
     scores = [mean for model in models for mean in _fit_of(model, "clip_score").mean]
     return Profile(
         format=FORMAT,
         manifest=manifest,
-        clip_scorer=config.scorer.clip,
-        fid_scorer=config.scorer.fid if fids else "",
+        clip_scorer=real.clip_scorer,
+        fid_scorer=real.fid_scorer,
         fid_num_samples=fids[0].num_samples if fids else 0,
         quality_metric="clip_score",
         quality_worst=min(scores),
         quality_best=max(scores),
         models=models,
-        real_clip_score=floor.clip_score if floor else None,
-        real_total_variation=floor.total_variation if floor else None,
-        real_fid=floor.fid if floor else None,
+        real_clip_score=real.clip_score,
+        real_total_variation=real.total_variation,
+        real_fid=real.fid,
     )
 
 
 def _model_of(sample: Sample) -> str:
-    return "" if isinstance(sample, FloorSample) else sample.model
+    return "" if isinstance(sample, RealSample) else sample.model
 
 
 def _fit_of(model: ModelProfile, metric: str) -> QualityFit:

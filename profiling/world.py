@@ -30,6 +30,17 @@ class Prompt:
     """What it says, if it is of the zoo's world."""
 
 
+def check(config: ProfileConfig) -> None:
+    """Refuse prompts and real images that cannot suffice, before anything is measured.
+
+    Raises:
+        ConfigError: too few of them; the file, the limit and the value are named.
+    """
+    prompts(config, config.grid.max_images)
+    if config.scorer.reference not in ("scenes", ""):
+        _reference_files(config, config.scorer.num_reference)
+
+
 def prompts(config: ProfileConfig, count: int) -> list[Prompt]:
     """Return the first ``count`` prompts.
 
@@ -44,7 +55,9 @@ def prompts(config: ProfileConfig, count: int) -> list[Prompt]:
     lines = [line.strip() for line in Path(config.scorer.prompts).read_text().splitlines()]
     texts = [line for line in lines if line]
     if len(texts) < count:
-        raise ConfigError(f"{config.scorer.prompts} holds {len(texts)} prompts, {count} are needed")
+        raise ConfigError(
+            f"{config.scorer.prompts} holds {len(texts)} prompts, grid.max_images is {count}"
+        )
     return [Prompt(text, seed, None) for text, seed in zip(texts, drawn, strict=False)]
 
 
@@ -57,12 +70,10 @@ def reference(config: ProfileConfig, count: int) -> Images:
     if config.scorer.reference == "scenes":
         rng = seeds.stream(config.seed, "reference-rendering")
         return np.asarray(scenes.render(_draw(config, count, "reference"), rng))
-    folder = Path(config.scorer.reference)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
-    if len(files) < count:
-        raise ConfigError(f"{folder} holds {len(files)} images, num_reference is {count}")
-    images = [np.asarray(Image.open(file).convert("RGB")) for file in files[:count]]
+    files = _reference_files(config, count)
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     if len({image.shape for image in images}) > 1:
+        folder = config.scorer.reference
         raise ConfigError(f"the images in {folder} must all have the same size")
     return np.stack(images)
 
@@ -83,6 +94,14 @@ def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
         else bool(checker.matches(image, prompt.scene))
         for image, prompt in zip(images, asked, strict=True)
     ]
+
+
+def _reference_files(config: ProfileConfig, count: int) -> list[Path]:
+    folder = Path(config.scorer.reference)
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if len(files) < count:
+        raise ConfigError(f"{folder} holds {len(files)} images, num_reference is {count}")
+    return files[:count]
 
 
 def _draw(config: ProfileConfig, count: int, purpose: str) -> list[scenes.Scene]:

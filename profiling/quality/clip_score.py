@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 Images = NDArray[np.uint8]
 Score = Callable[[Images, Sequence[str]], NDArray[np.float64]]
@@ -29,7 +29,7 @@ def pretrained(name: str, device: str) -> Score:
     """Return the score function of a CLIP model from a folder or a hub."""
     net = CLIPModel.from_pretrained(name, use_safetensors=True).to(device).eval()
     pixels = CLIPImageProcessorPil.from_pretrained(name)
-    tokens = CLIPTokenizer.from_pretrained(name)
+    tokens = AutoTokenizer.from_pretrained(name)
 
     def score(images: Images, prompts: Sequence[str]) -> NDArray[np.float64]:
         words = tokens(list(prompts), padding=True, truncation=True, return_tensors="pt")

@@ -54,17 +54,8 @@ def frechet_distance(real: Features, generated: Features) -> float:
     return float(metric.compute())
 
 
-def fast_frechet_distance(real: Features, generated: Features) -> float:
-    """Return the same number, cheap for few images: the bootstrap needs thousands of it.
-
-    With centred sets X = A·√(n-1), Y = B·√(m-1): cov X = AᵀA, cov Y = BᵀB, and the trace of
-    (AᵀA·BᵀB)^½ is the sum of the singular values of A·Bᵀ.
-    """
-    return _distance(_Moments(real), _Moments(generated))
-
-
 def bootstrap(real: Features, generated: Features, drawn: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the distance for each resample: rows ``drawn`` [r, n] of ``generated``.
+    """Return the distance [r] for each resample: rows ``drawn`` [r, n] of ``generated``.
 
     Repeated rows lower the covariance's rank and so raise the distance; the replicates are moved
     by their mean excess, so that they lie around the distance of the whole set.
@@ -90,6 +81,10 @@ class _Moments:
 
 
 def _distance(one: _Moments, two: _Moments) -> float:
+    """Return ``frechet_distance``, cheap for few images: the bootstrap needs thousands of it.
+
+    Covariances are FᵀF and GᵀG; the trace of (FᵀF·GᵀG)^½ is the sum of F·Gᵀ's singular values.
+    """
     shift = float(np.square(one.mean - two.mean).sum())
     shared = float(np.linalg.svdvals(one.factor @ two.factor.T).sum())
     return max(shift + one.trace + two.trace - 2 * shared, 0.0)
