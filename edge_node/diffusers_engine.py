@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from safetensors import safe_open
+from transformers.utils import logging as transformers_logging
 
 from edge_node import samplers
 from edge_node.catalog import Entry
@@ -39,6 +41,8 @@ class DiffusersEngine:
     """One device, its thread, and the pipelines resident on it."""
 
     def __init__(self, config: EngineConfig) -> None:
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,6 +63,7 @@ class DiffusersEngine:
         """Return the safetensors' parameters at this engine's precision, from their headers."""
         if entry.folder is None:
             return 0
+        entry.check()
         return sum(
             _parameters(file) * self._dtype.itemsize for file in entry.folder.rglob("*.safetensors")
         )

@@ -60,7 +60,11 @@ class Engine(Protocol):
     """What NVML knows the GPU by; empty on a CPU."""
 
     def estimate_bytes(self, entry: Entry) -> int:
-        """Return the bytes that a model will take, from its files; 0 where nothing is known."""
+        """Return the bytes that a model will take, from its files; 0 where nothing is known.
+
+        Raises:
+            ModelLoadError: the files cannot be read.
+        """
         ...
 
     async def load(self, entry: Entry) -> int:

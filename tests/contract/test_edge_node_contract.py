@@ -155,7 +155,7 @@ def test_a_client_that_leaves_frees_the_node():
 def test_nobody_at_the_address_is_a_node_that_is_down():
     async def scenario():
         async with EdgeNodeClient("127.0.0.1:1", deadline_s=2, peer="edge-7") as client:
-            with pytest.raises(errors.NodeDownError, match="edge-7 at 127.0.0.1:1"):
+            with pytest.raises(errors.NodeDownError, match=r"edge-7 at 127\.0\.0\.1:1"):
                 await client.status()
 
     asyncio.run(scenario())
@@ -165,7 +165,7 @@ def test_a_port_in_use_is_named():
     async def scenario():
         async with served() as (_, address):
             with pytest.raises(ConfigError, match=f"cannot listen on {address}"):
-                async with listening(address, SERVICE, lambda server: None):
+                async with listening(address, SERVICE, lambda _: None):
                     pass
 
     asyncio.run(scenario())

@@ -55,7 +55,7 @@ def test_the_reserve_is_not_for_models():
 def test_unknown_and_absent_models_are_named():
     async def scenario():
         cache, _ = make()
-        with pytest.raises(UnknownModelError, match="'nobody'.*a, b, c, huge"):
+        with pytest.raises(UnknownModelError, match=r"'nobody'.*a, b, c, huge"):
             await cache.load("nobody")
         with pytest.raises(NotResidentError, match="'a' is not resident"):
             await cache.evict("a")
@@ -130,7 +130,7 @@ def test_a_model_larger_than_its_files_said_is_given_back():
     async def scenario():
         cache, engine = make()
         await cache.load("b")
-        engine.estimate_bytes = lambda entry: 1
+        engine.estimate_bytes = lambda _: 1
         engine.sizes["a"] = 70
         with pytest.raises(ModelTooLargeError, match="'a' measures 70 bytes after loading; 60"):
             await cache.load("a")
@@ -158,21 +158,24 @@ def test_whatever_is_asked_the_invariants_hold(operations, capacity_bytes):
         cache, engine = make(capacity_bytes)
         leases: list[tuple[str, ExitStack]] = []
         tasks: list[asyncio.Task[object]] = []
+
+        def lease(model_id):
+            stack = ExitStack()
+            with suppress(EdgeError):
+                stack.enter_context(cache.lease(model_id))
+                leases.append((model_id, stack))
+
+        act = {
+            "lease": lease,
+            "release": lambda _: leases and leases.pop(0)[1].close(),
+            "break": lambda model_id: engine.broken.symmetric_difference_update({model_id}),
+            "cancel": lambda _: tasks and tasks[-1].cancel(),
+            "load": lambda model_id: tasks.append(asyncio.create_task(cache.load(model_id))),
+            "evict": lambda model_id: tasks.append(asyncio.create_task(cache.evict(model_id))),
+            "set": lambda models: tasks.append(asyncio.create_task(cache.set_cache(models))),
+        }
         for name, value in operations:
-            if name == "lease":
-                stack = ExitStack()
-                with suppress(EdgeError):
-                    stack.enter_context(cache.lease(value))
-                    leases.append((value, stack))
-            elif name == "release" and leases:
-                leases.pop(0)[1].close()
-            elif name == "break":
-                engine.broken ^= {value}
-            elif name == "cancel" and tasks:
-                tasks[-1].cancel()
-            elif name in ("load", "evict", "set"):
-                change = {"load": cache.load, "evict": cache.evict, "set": cache.set_cache}[name]
-                tasks.append(asyncio.create_task(change(value)))
+            act[name](value)
             for _ in range(3):
                 await asyncio.sleep(0)
                 assert cache.used_bytes <= capacity_bytes

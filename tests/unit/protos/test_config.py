@@ -67,7 +67,7 @@ def test_a_refused_override_says_so(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(config.ConfigError, match="cannot read .*nowhere.toml: No such file"):
+    with pytest.raises(config.ConfigError, match=r"cannot read .*nowhere.toml: No such file"):
         config.load(tmp_path / "nowhere.toml", Outer)
     (tmp_path / "shipped.toml").touch()
     with pytest.raises(config.ConfigError, match=r"no configuration .*x.toml; .*: shipped.toml"):
