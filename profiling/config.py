@@ -10,6 +10,8 @@ from typing import Literal
 
 from edge_node.admission import SAMPLERS
 
+MIN_STEP_COUNTS = 4
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelChoice:
@@ -60,7 +62,7 @@ class GridChoice:
     """Where to measure."""
 
     num_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)
-    """Denoising steps, rising; at least three."""
+    """Denoising steps, rising; at least four, as the quality curve has four parameters."""
     batches: tuple[int, ...] = (1,)
     """Batch sizes to time."""
     latency_repeats: int = 5
@@ -73,8 +75,12 @@ class GridChoice:
     """Prompts at every step count, if the budget allows."""
 
     def __post_init__(self) -> None:
-        if len(self.num_steps) < 3 or list(self.num_steps) != sorted(set(self.num_steps)):
-            raise ValueError(f"num_steps must be >= 3 rising step counts, got {self.num_steps}")
+        if len(self.num_steps) < MIN_STEP_COUNTS or list(self.num_steps) != sorted(
+            set(self.num_steps)
+        ):
+            raise ValueError(
+                f"num_steps must be >= {MIN_STEP_COUNTS} rising step counts, got {self.num_steps}"
+            )
         for name in ("latency_repeats", "quality_batch", "min_images"):
             _positive(name, getattr(self, name))
         _positive("num_steps", self.num_steps[0])
@@ -145,10 +151,10 @@ class ProfileConfig:
         if self.bootstrap < 20:
             raise ValueError(f"bootstrap must be >= 20, got {self.bootstrap}")
         for model in self.models:
-            if len(self.steps_of(model)) < 3:
+            if len(self.steps_of(model)) < MIN_STEP_COUNTS:
                 raise ValueError(
-                    f"{model.model_id}: max_num_steps {model.max_num_steps} leaves fewer than 3"
-                    f" of the step counts {self.grid.num_steps}"
+                    f"{model.model_id}: max_num_steps {model.max_num_steps} leaves fewer than"
+                    f" {MIN_STEP_COUNTS} of the step counts {self.grid.num_steps}"
                 )
 
     def steps_of(self, model: ModelChoice) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from profiling import curves
 from profiling.records import ModelProfile, Profile
@@ -24,6 +24,7 @@ LABELS = {
 }
 _COLOURS = ("#1b6ca8", "#d1495b", "#3a8f5c", "#8a5aa8", "#c98a1b", "#444444")
 _CELL_PX = 96
+_MARGIN_PX = 24
 
 
 def quality(profile: Profile, metric: str) -> bytes:
@@ -72,14 +73,22 @@ def latency(profile: Profile) -> bytes:
 
 
 def image_grid(folder: Path, model: ModelProfile, indices: Sequence[int]) -> bytes:
-    """Return a PNG: a row for each prompt, a column for each number of steps."""
+    """Return a PNG: a row for each prompt, numbered from 1, a column for each number of steps."""
     steps = model.quality[0].num_steps
-    rows = [[image_path(folder, model.model_id, s, index) for s in steps] for index in indices]
-    sheet = Image.new("RGB", (_CELL_PX * len(steps), _CELL_PX * len(rows)), "white")
-    for y, row in enumerate(rows):
-        for x, file in enumerate(row):
-            cell = Image.open(file).convert("RGB").resize((_CELL_PX - 4, _CELL_PX - 4))
-            sheet.paste(cell, (x * _CELL_PX + 2, y * _CELL_PX + 2))
+    size = (_MARGIN_PX + _CELL_PX * len(steps), _MARGIN_PX + _CELL_PX * len(indices))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    middle = _MARGIN_PX + _CELL_PX // 2
+    for column, num_steps in enumerate(steps):
+        place = (middle + column * _CELL_PX, _MARGIN_PX // 2)
+        draw.text(place, str(num_steps), fill="black", anchor="mm", font_size=13)
+        for row, index in enumerate(indices):
+            with Image.open(image_path(folder, model.model_id, num_steps, index)) as image:
+                cell = image.convert("RGB").resize((_CELL_PX - 4, _CELL_PX - 4))
+            sheet.paste(cell, (_MARGIN_PX + column * _CELL_PX + 2, _MARGIN_PX + row * _CELL_PX + 2))
+    for row in range(len(indices)):
+        place = (_MARGIN_PX // 2, middle + row * _CELL_PX)
+        draw.text(place, str(row + 1), fill="black", anchor="mm", font_size=13)
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

@@ -1,167 +1,268 @@
 """The report for people: report.md and a self-contained report.html, from the records alone.
 
-Owns words, tables and layout. Refuses to compute: every number is in the profile or the samples.
+Owns words and tables. Refuses to measure or to fit: every number comes from the profile or the
+samples.
 """
 
-import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiling import plots
+from profiling import curves, plots
+from profiling.pages import Block, Heading, Items, Picture, Table, Text, markdown, to_html
 from profiling.records import Estimate, ModelProfile, Profile, QualityFit
 from profiling.samples import QualitySample, Sample
 
 _GRID_PROMPTS = 6
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#222}table{border-collapse:collapse;margin:1rem 0;font-size:.9rem;display:block;"
-    "overflow-x:auto}td,th{border-bottom:1px solid #ddd;padding:.3rem .7rem;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
-    "@media(prefers-color-scheme:dark){body{background:#16181c;color:#ddd}img{background:#fff}}"
-)
-
-Block = tuple[str, list[str] | list[list[str]] | str]
-"""("heading" | "text" | "list" | "table" | "image", content); an image's content is its name."""
+_DIGITS = {"clip_score": 2, "fid": 2, "total_variation": 4}
 
 
 def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> Path:
-    """Write plots, report.md and report.html into ``out``; return the latter's path.
+    """Write plots, report.md and report.html; return the latter's path.
 
     Args:
+        profile: what the report is about.
+        samples: its raw samples, for the prompts.
+        out: folder that the files go to and that holds images/.
         took: how long this run lasted, in words.
     """
-    indices = _shown(samples)
+    prompts = {s.index: s.prompt for s in samples if isinstance(s, QualitySample)}
+    shown = sorted(prompts)[:_GRID_PROMPTS]
     pictures = {
-        f"plot-{metric}.png": plots.quality(profile, metric)
-        for metric in plots.LABELS
-        if any(fit.metric == metric for fit in profile.models[0].quality)
+        f"plot-{metric}.png": plots.quality(profile, metric) for metric in _metrics(profile)
     }
     pictures["plot-latency.png"] = plots.latency(profile)
     for model in profile.models:
-        pictures[f"grid-{model.model_id}.png"] = plots.image_grid(out, model, indices)
+        pictures[f"grid-{model.model_id}.png"] = plots.image_grid(out, model, shown)
     for name, picture in pictures.items():
         (out / name).write_bytes(picture)
-    prompts = {s.index: s.prompt for s in samples if isinstance(s, QualitySample)}
-    blocks = _blocks(profile, [prompts[index] for index in indices], list(pictures), took)
-    (out / "report.md").write_text(_markdown(blocks))
+    blocks = [
+        *_opening(profile, took),
+        *_quality(profile),
+        *_fits(profile),
+        *_latency(profile),
+        *_grids(profile, [prompts[index] for index in shown]),
+        *_caveats(profile),
+        *_provenance(profile),
+    ]
+    (out / "report.md").write_text(markdown(blocks))
     page = out / "report.html"
-    page.write_text(_html(blocks, pictures))
+    page.write_text(to_html(blocks, pictures))
     return page
 
 
-def _shown(samples: Sequence[Sample]) -> list[int]:
-    """Return the prompts of the grid: the first, the same for every model."""
-    return sorted({s.index for s in samples if isinstance(s, QualitySample)})[:_GRID_PROMPTS]
-
-
-def _blocks(profile: Profile, prompts: list[str], pictures: list[str], took: str) -> list[Block]:
-    record, first = profile.manifest, profile.models[0]
-    state = " with changes" if record.git_is_dirty else ""
-    blocks: list[Block] = [
-        ("heading", "What a denoising step buys and costs"),
-        (
-            "text",
-            f"{len(profile.models)} models on {_device(profile)}, {record.created_utc}; this run"
-            f" took {took}. Every point of quality is a mean over {first.quality[0].num_samples}"
-            f" prompts, the same prompts and seeds for every model and step count. Intervals are"
-            f" {profile.confidence:.0%} bootstrap intervals.",
+def _opening(profile: Profile, took: str) -> list[Block]:
+    record, count = profile.manifest, profile.models[0].quality[0].num_samples
+    device = f"{record.num_cpus} CPU cores" if record.device == "cpu" else record.device
+    most = max(_all_steps(profile))
+    head = ["model", "MB", "ms a step", "ms besides", "CLIP score, fewest to most steps"]
+    head += ["rises until (A3)", f"exact at {most} steps"]
+    return [
+        Heading("What a denoising step buys and costs"),
+        Text(
+            f"{_number(len(profile.models), 'model')} measured on {device}, {record.created_utc};"
+            f" this call took {took}. Every point of quality is a mean over {count} prompts, the"
+            f" same prompts and seeds for every model and step count. Square brackets hold"
+            f" {profile.confidence:.0%} bootstrap intervals."
         ),
-        ("heading", "Quality against denoising steps"),
-        ("table", _step_table(profile, "clip_score", 2)),
-        ("image", "plot-clip_score.png"),
+        Items([_in_words(model) for model in profile.models]),
+        Table([head, *(_summary_row(model) for model in profile.models)]),
     ]
-    if "plot-fid.png" in pictures:
-        real = "" if profile.real_fid is None else f" Real images score {profile.real_fid:.2f}."
-        blocks += [
-            (
-                "text",
-                f"FID over {profile.fid_num_samples} images a point, features of"
-                f" {profile.fid_scorer}. With so few images FID is biased upward: compare it only"
-                f" with FID of the same scorer and number of images.{real}",
-            ),
-            ("table", _step_table(profile, "fid", 2)),
-            ("image", "plot-fid.png"),
-        ]
-    blocks += [
-        ("table", _step_table(profile, "total_variation", 4)),
-        ("image", "plot-total_variation.png"),
+
+
+def _in_words(model: ModelProfile) -> str:
+    """Return what the two fitted curves say together."""
+    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    knee, most = quality.a3.value, max(quality.num_steps)
+    at_knee, at_most = curves.affine([knee, most], latency.b1.value, latency.b2.value)
+    if quality.a4.value <= quality.a2.value:
+        return (
+            f"{model.model_id}: more steps do not raise the CLIP score: {quality.mean[0]:.2f} at"
+            f" {quality.num_steps[0]}, {quality.mean[-1]:.2f} at {most}."
+        )
+    said = (
+        f"{model.model_id}: the CLIP score rises from {quality.a2.value:.1f} to"
+        f" {quality.a4.value:.1f} up to {knee:.3g} steps"
+    )
+    if knee >= 0.95 * most:
+        return f"{said}, the end of the grid: it may rise further. That takes {at_knee:.2f} s."
+    return (
+        f"{said} and is flat after: {at_knee:.2f} s of work score as high as the {at_most:.2f} s"
+        f" of {most} steps."
+    )
+
+
+def _summary_row(model: ModelProfile) -> list[str]:
+    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    return [
+        model.model_id,
+        f"{model.resident_bytes / 1e6:.1f}",
+        _interval(latency.b1, 1000),
+        _interval(latency.b2, 1000),
+        f"{quality.mean[0]:.1f} to {quality.mean[-1]:.1f}",
+        _interval(quality.a3) if quality.a4.value > quality.a2.value else "does not rise",
+        f"{model.exact_frac[-1]:.0%}" if model.exact_frac else "not known",
+    ]
+
+
+def _quality(profile: Profile) -> list[Block]:
+    real = profile.real_clip_score
+    blocks: list[Block] = [
+        Heading("Quality against denoising steps"),
+        Text(
+            "CLIP score: 100 times the cosine between image and prompt, by"
+            f" {profile.clip_scorer}; higher is better."
+            + ("" if real is None else f" Real images of the same prompts get {real:.2f}.")
+        ),
+        *_metric(profile, "clip_score"),
     ]
     if all(model.exact_frac for model in profile.models):
         blocks += [
-            ("text", "Share of images in which everything that the prompt says is right:"),
-            ("table", _exact_table(profile)),
+            Text(
+                "Exact: the share of images in which everything that the prompt says (colours,"
+                " shapes, sizes, places, background) is right, read from the pixels without any"
+                " net:"
+            ),
+            Table(_exact_table(profile)),
         ]
-    blocks += [
-        ("heading", "The fitted curves"),
-        (
-            "text",
-            "Linear with saturation: A2 up to A1 steps, a straight line to A4 at A3 steps, flat"
-            " after. The held-out error is that of predicting each step count from a fit to all"
-            " others; best names the family that predicts best.",
-        ),
-        ("table", _fit_table(profile)),
-        ("heading", "Latency"),
-        (
-            "text",
-            "generate_s = B1 · steps + B2. Points are medians of repeats in mixed order, their"
-            f" bars reach from the 10th to the 90th percentile. Batch sizes measured:"
-            f" {', '.join(str(fit.batch) for fit in first.latency)}.",
-        ),
-        ("table", _latency_table(profile)),
-        ("image", "plot-latency.png"),
-        ("heading", "Loading and size"),
-        ("table", _load_table(profile)),
-        (
-            "text",
-            "Cold is the first load in a fresh process; the operating system may still hold the"
-            " files in memory.",
-        ),
-        ("heading", "The same prompts at rising step counts"),
-        ("list", prompts),
-    ]
-    for model in profile.models:
-        steps = ", ".join(str(step) for step in model.quality[0].num_steps)
+    if "fid" in _metrics(profile):
+        real = profile.real_fid
         blocks += [
-            ("text", f"{model.model_id}; rows: the prompts above; columns: {steps} steps"),
-            ("image", f"grid-{model.model_id}.png"),
+            Text(
+                f"FID: the distance between generated and real images; lower is better. Over N ="
+                f" {profile.fid_num_samples} images a point, features of {profile.fid_scorer}."
+                + ("" if real is None else f" As many real images get {real:.2f}: the floor.")
+            ),
+            *_metric(profile, "fid"),
         ]
+    real = profile.real_total_variation
     blocks += [
-        ("heading", "Where this comes from"),
-        (
-            "list",
-            [
-                f"command: {record.command}",
-                f"code: {record.git_sha[:12]}{state}",
-                f"Python {record.python}; "
-                + ", ".join(f"{name} {version}" for name, version in record.packages.items()),
-                f"CPU: {record.cpu}, {record.num_cpus} cores,"
-                f" {record.memory_bytes / 1e9:.1f} GB; {record.host}",
-                f"CLIP score by {profile.clip_scorer}; quality is normalised between"
-                f" {profile.quality_worst:.2f} and {profile.quality_best:.2f}",
-                *(f"{m.model_id}: weights {m.weights_sha256[:12]}" for m in profile.models),
-            ],
+        Text(
+            "Total variation: how much neighbouring pixels differ, summed over an image and divided"
+            " by its pixels. Neither high nor low is good: noise has much, a blur little; near that"
+            " of real images is right." + ("" if real is None else f" Real images have {real:.4f}.")
         ),
+        *_metric(profile, "total_variation"),
     ]
     return blocks
 
 
-def _device(profile: Profile) -> str:
+def _metric(profile: Profile, metric: str) -> list[Block]:
+    shows = f"{plots.LABELS[metric]} against denoising steps"
+    return [Table(_step_table(profile, metric)), Picture(f"plot-{metric}.png", shows)]
+
+
+def _fits(profile: Profile) -> list[Block]:
+    return [
+        Heading("The fitted quality curves"),
+        Text(
+            "Linear with saturation: the value A2 up to A1 steps, a straight line to the value A4"
+            " at A3 steps, flat after. The held-out error is that of predicting each step count from a"
+            " fit to all others, in the metric's unit; the last column names the family that"
+            " predicts best. Where another family predicts better, read the knees as a summary,"
+            " not as a law."
+        ),
+        Table(_fit_table(profile)),
+        Text(
+            "Quality in utilities is the CLIP score's curve, 0 at"
+            f" {profile.quality_worst:.2f} and 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
+        ),
+    ]
+
+
+def _latency(profile: Profile) -> list[Block]:
+    sizes = ", ".join(str(fit.batch) for fit in profile.models[0].latency)
+    return [
+        Heading("Latency against denoising steps"),
+        Text(
+            "generate_s = B1 · steps + B2. B2 is text encoding, decoding and image encoding. Points"
+            " are medians of repeats in mixed order; their bars reach from the 10th to the 90th"
+            f" percentile. Batch sizes measured: {sizes}."
+        ),
+        Table(_latency_table(profile)),
+        Picture("plot-latency.png", "seconds to generate against denoising steps"),
+        Heading("Loading and size"),
+        Table(_load_table(profile)),
+        Text(
+            "Cold is the first load in a fresh process, the import of the model's classes included;"
+            " the operating system may still hold the files in memory."
+        ),
+    ]
+
+
+def _grids(profile: Profile, prompts: Sequence[str]) -> list[Block]:
+    blocks: list[Block] = [Heading("The same prompts at rising step counts"), Items(prompts)]
+    for model in profile.models:
+        steps = ", ".join(str(step) for step in model.quality[0].num_steps)
+        shows = f"{model.model_id}: the prompts above at {steps} steps"
+        blocks += [Text(f"{shows}."), Picture(f"grid-{model.model_id}.png", shows)]
+    return blocks
+
+
+def _caveats(profile: Profile) -> list[Block]:
+    caveats = [
+        "Intervals cover the choice of prompts and seeds (quality) and of repeats (latency). They"
+        " do not cover another training of the model, another machine or another scorer.",
+        "The knees lie between the step counts that were measured: a finer grid would move them"
+        " within their intervals. A first knee at the lowest step count means that no flat start"
+        " was seen.",
+        "Latency is that of one machine with nothing else to do; the network, waiting and loading"
+        " are not in it. At batch 1 it is timed through the engine that edge nodes serve with.",
+    ]
+    if "fid" in _metrics(profile):
+        caveats.append(
+            f"FID is biased upward at N = {profile.fid_num_samples}: compare it only with FID of"
+            " the same scorer and the same N."
+        )
+    if profile.clip_scorer.startswith("zoo-judge"):
+        caveats.append(
+            "The judge is a small CLIP trained on the same drawn world as the zoo, on other seeds:"
+            " its scores rank these images, but are not comparable with published CLIP scores or"
+            " FID. The exact check is independent of it."
+        )
+    return [Heading("What these numbers do not say"), Items(caveats)]
+
+
+def _provenance(profile: Profile) -> list[Block]:
     record = profile.manifest
-    return f"{record.num_cpus} CPU cores" if record.device == "cpu" else record.device
+    state = " with uncommitted changes" if record.git_is_dirty else ""
+    packages = ", ".join(f"{name} {version}" for name, version in record.packages.items())
+    device = record.device if record.device == "cpu" else f"{record.device} ({record.driver})"
+    return [
+        Heading("Where this comes from"),
+        Items(
+            [
+                f"command: {record.command}",
+                f"code: {record.git_sha[:12]}{state}",
+                f"Python {record.python}; {packages}",
+                f"{record.cpu}, {record.num_cpus} cores, {record.memory_bytes / 1e9:.1f} GB;"
+                f" {record.host}; device {device}",
+                *(
+                    f"{model.model_id}: weights {model.weights_sha256[:12]}, guidance"
+                    f" {model.guidance_scale:g}, {model.width_px}x{model.height_px} pixels"
+                    for model in profile.models
+                ),
+                "every measurement: samples.jsonl; the resolved configuration: config.json;"
+                " what the controller reads: profile.json",
+            ]
+        ),
+    ]
 
 
-def _steps(profile: Profile) -> list[int]:
-    return sorted({step for model in profile.models for step in model.quality[0].num_steps})
+def _metrics(profile: Profile) -> list[str]:
+    return [fit.metric for fit in profile.models[0].quality]
 
 
 def _fit(model: ModelProfile, metric: str) -> QualityFit:
     return next(fit for fit in model.quality if fit.metric == metric)
 
 
-def _step_table(profile: Profile, metric: str, digits: int) -> list[list[str]]:
-    steps = _steps(profile)
-    rows = [[f"{plots.LABELS[metric]} at steps", *(str(step) for step in steps)]]
+def _all_steps(profile: Profile) -> list[int]:
+    return sorted({step for model in profile.models for step in model.quality[0].num_steps})
+
+
+def _step_table(profile: Profile, metric: str) -> list[list[str]]:
+    steps, digits = _all_steps(profile), _DIGITS[metric]
+    rows = [["mean at steps", *(str(step) for step in steps)]]
     for model in profile.models:
         fit = _fit(model, metric)
         mean = dict(zip(fit.num_steps, fit.mean, strict=True))
@@ -171,7 +272,7 @@ def _step_table(profile: Profile, metric: str, digits: int) -> list[list[str]]:
 
 
 def _exact_table(profile: Profile) -> list[list[str]]:
-    steps = _steps(profile)
+    steps = _all_steps(profile)
     rows = [["exact at steps", *(str(step) for step in steps)]]
     for model in profile.models:
         share = dict(zip(model.quality[0].num_steps, model.exact_frac, strict=True))
@@ -181,15 +282,16 @@ def _exact_table(profile: Profile) -> list[list[str]]:
 
 
 def _fit_table(profile: Profile) -> list[list[str]]:
-    rows = [["model, metric", "A1", "A2", "A3", "A4", "held-out error", "best"]]
+    head = ["model, metric", "A1, steps", "A2", "A3, steps", "A4", "held-out error", "best family"]
+    rows = [head]
     for model in profile.models:
         for fit in model.quality:
             errors = fit.family_held_out_rmse
             best = min(errors, key=lambda name: errors[name])
             knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
-            others = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
+            winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
             rows.append(
-                [f"{model.model_id}, {fit.metric}", *knees, f"{fit.held_out_rmse:.3g}", others]
+                [f"{model.model_id}, {fit.metric}", *knees, f"{fit.held_out_rmse:.3g}", winner]
             )
     return rows
 
@@ -231,50 +333,5 @@ def _interval(estimate: Estimate, scale: float = 1.0) -> str:
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _markdown(blocks: Sequence[Block]) -> str:
-    parts, level = [], "#"
-    for kind, content in blocks:
-        if kind == "heading":
-            parts.append(f"{level} {content}")
-            level = "##"
-        elif kind == "text":
-            parts.append(str(content))
-        elif kind == "list":
-            parts.append("\n".join(f"- {item}" for item in content))
-        elif kind == "image":
-            parts.append(f"![{content}]({content})")
-        else:
-            head, *rows = ("| " + " | ".join(row) + " |" for row in content)
-            parts.append("\n".join([head, "|" + "---|" * len(content[0]), *rows]))
-    return "\n\n".join(parts) + "\n"
-
-
-def _html(blocks: Sequence[Block], pictures: dict[str, bytes]) -> str:
-    parts, tag = [], "h1"
-    for kind, content in blocks:
-        if kind == "heading":
-            parts.append(f"<{tag}>{html.escape(str(content))}</{tag}>")
-            tag = "h2"
-        elif kind == "text":
-            parts.append(f"<p>{html.escape(str(content))}</p>")
-        elif kind == "list":
-            items = "".join(f"<li>{html.escape(str(item))}</li>" for item in content)
-            parts.append(f"<ol>{items}</ol>")
-        elif kind == "image":
-            data = base64.b64encode(pictures[str(content)]).decode()
-            name = html.escape(str(content))
-            parts.append(f'<p><img alt="{name}" src="data:image/png;base64,{data}"></p>')
-        else:
-            cells = ["th", *["td"] * (len(content) - 1)]
-            rows = (
-                "<tr>" + "".join(f"<{c}>{html.escape(v)}</{c}>" for v in row) + "</tr>"
-                for c, row in zip(cells, content, strict=True)
-            )
-            parts.append(f"<table>{''.join(rows)}</table>")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Resource-quality curves</title><style>{_STYLE}</style>\n"
-        + "\n".join(parts)
-        + "\n</html>\n"
-    )
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

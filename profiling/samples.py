@@ -4,10 +4,10 @@ Owns the line formats and the file: appended to and synced batch by batch, read 
 if it belongs to another configuration or other weights. Refuses to summarise.
 """
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,8 +22,8 @@ class Header(msgspec.Struct, **_line, tag="header"):
     """The first line: what the samples belong to."""
 
     format: str
-    config_sha256: str
-    """Of the resolved configuration, the budget left out."""
+    config: dict[str, Any]
+    """The resolved configuration as plain values, the budget left out."""
     weights_sha256: dict[str, str]
     """For each model and scorer."""
     machine: str
@@ -122,12 +122,6 @@ Line = Header | Sample
 _decoder = msgspec.json.Decoder(Line)
 
 
-def sha256_of(value: object) -> str:
-    """Return the hash of a configuration value."""
-    plain = msgspec.json.encode(value, enc_hook=str, order="deterministic")
-    return hashlib.sha256(plain).hexdigest()
-
-
 def append(path: Path, samples: Sequence[Line]) -> None:
     """Append the lines; when this returns they are on the disk."""
     lines = b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples)
@@ -192,18 +186,32 @@ def _refuse_others(path: Path, header: Header) -> None:
         raise ConfigError(
             f"{path} was measured on {found.machine!r}, this is {header.machine!r}{advice}"
         )
-    if found.config_sha256 != header.config_sha256:
-        raise ConfigError(
-            f"{path} was measured with the configuration {found.config_sha256[:12]},"
-            f" this one is {header.config_sha256[:12]}{advice}"
-        )
-    for name in sorted(found.weights_sha256.keys() | header.weights_sha256.keys()):
-        theirs, ours = found.weights_sha256.get(name, ""), header.weights_sha256.get(name, "")
-        if theirs != ours:
+    theirs, ours = dict(_leaves(found.config)), dict(_leaves(header.config))
+    for key in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(key) != ours.get(key):
             raise ConfigError(
-                f"{path} was measured with the weights {theirs[:12] or 'none'} of {name},"
-                f" these are {ours[:12] or 'none'}{advice}"
+                f"{path} was measured with another configuration: {key} was"
+                f" {theirs.get(key, 'absent')!r}, now it is {ours.get(key, 'absent')!r}{advice}"
             )
+    for name in sorted(found.weights_sha256.keys() | header.weights_sha256.keys()):
+        before, now = found.weights_sha256.get(name, ""), header.weights_sha256.get(name, "")
+        if before != now:
+            raise ConfigError(
+                f"{path} was measured with the weights {before[:12] or 'none'} of {name},"
+                f" these are {now[:12] or 'none'}{advice}"
+            )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every scalar of nested plain values with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{key}[{index}]")
+    else:
+        yield key, value
 
 
 def _identity(sample: Sample) -> tuple[object, ...]:

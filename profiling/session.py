@@ -35,6 +35,18 @@ _ROOT = Path(__file__).resolve().parent.parent
 _START_S, _MEASURE_S, _DISTANCES_S, _FIT_S = 8.0, 30.0, 10.0, 3.0
 """Guesses of durations on a small machine, the latter two for each model; the display corrects
 itself as it goes."""
+_ASK_DEVICE = """
+import sys, torch
+device = sys.argv[1]
+if device == "auto":
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+name, driver = "cpu", ""
+if device != "cpu":
+    import pynvml
+    pynvml.nvmlInit()
+    name, driver = torch.cuda.get_device_name(device), pynvml.nvmlSystemGetDriverVersion()
+print(device, name, driver, sep="\\n")
+"""
 
 
 class PhaseError(RuntimeError):
@@ -102,9 +114,9 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
     with _sole_user(out) as lock:
         if is_fresh:
             _forget(out)
-        device, device_name = _device(config.device)
+        device, device_name, driver = _device(config.device)
         config = replace(config, device=device)
-        record = manifest.collect(device_name)
+        record = manifest.collect(device_name, driver)
         header = _header(config, record)
         samples.start(out / "samples.jsonl", header)
         (out / "config.json").write_bytes(configs.to_json(config))
@@ -217,9 +229,10 @@ def _header(config: ProfileConfig, record: Manifest) -> samples.Header:
     named = {model.model_id: model.source for model in config.models}
     named["CLIP scorer"] = config.scorer.clip
     named["FID scorer"] = config.scorer.fid
+    plain = msgspec.json.decode(configs.to_json(config))
     return samples.Header(
         format=samples.FORMAT,
-        config_sha256=samples.sha256_of(replace(config, budget_s=1.0)),
+        config={key: value for key, value in plain.items() if key != "budget_s"},
         weights_sha256={name: sources.digest(source) for name, source in named.items()},
         machine=f"{record.cpu}, {record.num_cpus} cores, device {record.device}",
     )
@@ -255,25 +268,22 @@ def _forget(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _device(wanted: str) -> tuple[str, str]:
-    """Return the torch device and its name, asked in another process: this one loads no torch.
+def _device(wanted: str) -> tuple[str, str, str]:
+    """Return the torch device, its name and driver, asked in another process: torch stays there.
 
     Raises:
         ConfigError: torch sees no such device.
     """
     if wanted == "cpu":
-        return "cpu", "cpu"
-    code = (
-        "import torch,sys; d=sys.argv[1]; ok=torch.cuda.is_available();"
-        "d=('cuda' if ok else 'cpu') if d=='auto' else d;"
-        "print(d, 'cpu' if d=='cpu' else torch.cuda.get_device_name(d), sep='\\n')"
+        return "cpu", "cpu", ""
+    done = subprocess.run(
+        [sys.executable, "-c", _ASK_DEVICE, wanted], capture_output=True, text=True, check=False
     )
-    done = subprocess.run([sys.executable, "-c", code, wanted], capture_output=True, text=True)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         raise ConfigError(f"device is {wanted!r}, but torch says: {said[-1] if said else 'no'}")
-    device, name = done.stdout.strip().splitlines()
-    return device, name
+    device, name, driver = done.stdout.splitlines()[-3:]
+    return device, name, driver
 
 
 def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
