@@ -1,0 +1,44 @@
+# Every target works on a fresh machine: it creates .venv and installs what requirements.txt pins.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+STEP := @printf '\n== %s\n'
+
+.PHONY: demo test check bench protos clean install
+
+demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
+	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
+	$(BIN)/python profiling/fit_curves.py --out runs/demo-profile
+	$(STEP) "2/2  a live run: an edge node, a cloud, a controller, real requests"
+	$(BIN)/python -m controller run --config live-demo.toml --profile runs/demo-profile/profile.json
+	$(STEP) "done. Curves: runs/demo-profile/report.html; the live run's report: as printed above"
+
+test: $(INSTALLED)  ## the whole test suite; gpu tests skip visibly without a GPU
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## format, lint, types, import rules, stub drift
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m protos.compile --check
+
+bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
+	$(BIN)/python -m pytest -m bench -s
+
+protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
+	$(BIN)/python -m protos.compile
+
+install: $(INSTALLED)  ## only create .venv
+
+clean:  ## remove what can be made again; runs/ holds results and stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch first and alone: where pip finds a local CPU build, nothing may ask for another one.
+$(INSTALLED): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.txt)"
+	$(BIN)/pip install --quiet -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
