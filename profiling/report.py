@@ -156,15 +156,15 @@ def _fits(profile: Profile) -> list[Block]:
         Heading("The fitted quality curves"),
         Text(
             "Linear with saturation: the value A2 up to A1 steps, a straight line to the value A4"
-            " at A3 steps, flat after. The held-out error is that of predicting each step count from a"
-            " fit to all others, in the metric's unit; the last column names the family that"
+            " at A3 steps, flat after. The held-out error is that of predicting each step count"
+            " from a fit to all others, in the metric's unit; the last column names the family that"
             " predicts best. Where another family predicts better, read the knees as a summary,"
             " not as a law."
         ),
         Table(_fit_table(profile)),
         Text(
-            "Quality in utilities is the CLIP score's curve, 0 at"
-            f" {profile.quality_worst:.2f} and 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
+            f"Quality in utilities is the CLIP score's curve, 0 at {profile.quality_worst:.2f} and"
+            f" 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
         ),
     ]
 
