@@ -10,8 +10,9 @@ Owns mathematics only: arrays in, parameters out. Refuses files, models and cloc
     θ    what makes w non-linear: (A1, A3), τ or p
 
 Every quality family is ``start + rise * w(s; θ)``. Given θ, start and rise are a linear regression,
-so only θ is searched: a dense grid of starts, all at once, then a local search from the best.
-A rise below 0 is a falling curve (FID), with nothing changed.
+so only θ is searched: a dense grid of starts, then ever smaller grids around the best of them, for
+all curves at once. (No gradients: the error of a curve with knees has kinks.) A rise below 0 is a
+falling curve (FID), with nothing changed.
 
 Source: linear with saturation: Du et al. 2024 (AGOD, arXiv 2303.13052). Variable projection:
 Golub, Pereyra 1973. Bootstrap percentile intervals: Efron 1979.
@@ -22,12 +23,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
 
 Array = NDArray[np.float64]
 
 _GRID = 33
 _SAME = 1e-9
+_NUM_STARTS = 4
+_ROUNDS = 22
+_SHRINK = 0.4
 
 
 def linear_saturation(steps: ArrayLike, a1: float, a2: float, a3: float, a4: float) -> Array:
@@ -127,10 +130,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 
 
-def fit_many(family: Family, steps: ArrayLike, values: ArrayLike, num_starts: int = 8) -> list[Fit]:
+def fit_many(family: Family, steps: ArrayLike, values: ArrayLike) -> list[Fit]:
     """Return the least-squares fit of each row of ``values`` [n, s] at ``steps`` [s].
-
-    ``num_starts`` local searches are made for each row; bootstrap replicates do well with 3.
 
     Raises:
         ValueError: fewer than three step counts, a step below 1, or a value that is not finite.
@@ -141,12 +142,13 @@ def fit_many(family: Family, steps: ArrayLike, values: ArrayLike, num_starts: in
     if rows.shape[1] != len(s) or not np.isfinite(rows).all():
         raise ValueError(f"values must be finite, one for each of {len(s)} step counts")
     starts = family.starts(s)
-    errors = _sum_of_squares(family.shape(s, starts), rows)  # [starts, rows]
-    span = np.maximum(np.square(rows - rows.mean(1, keepdims=True)).sum(1), 1e-300)
-    # Rounded, so that ties (equal up to rounding) go to the first start.
-    order = np.argsort(np.round(errors / span, 12), axis=0, kind="stable")
+    order = np.argsort(_errors(family.shape(s, starts)[None], rows), axis=1, kind="stable")
+    thetas = [_refine(family, s, rows, starts[order[:, rank]]) for rank in range(_NUM_STARTS)]
+    errors = [_errors(family.shape(s, theta[:, None]), rows)[:, 0] for theta in thetas]
+    chosen = np.stack(thetas)[np.argmin(errors, axis=0), np.arange(len(rows))]
     return [
-        _refine(family, s, row, starts[order[:num_starts, index]]) for index, row in enumerate(rows)
+        Fit(family, tuple(float(value) for value in theta), *_regress(family.shape(s, theta), row))
+        for theta, row in zip(chosen, rows, strict=True)
     ]
 
 
@@ -199,7 +201,7 @@ def resampled_means(samples: ArrayLike, count: int, rng: np.random.Generator) ->
 def interval(replicates: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     """Return the percentile interval of bootstrap replicates.
 
-    >>> interval(range(101), level=0.9)
+
     (5.0, 95.0)
     """
     tail = 50 * (1 - level)
@@ -207,12 +209,16 @@ def interval(replicates: ArrayLike, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _sum_of_squares(shapes: Array, rows: Array) -> Array:
-    """Return the error [n, r] of regressing each row [r, s] on each shape [n, s]."""
-    w = shapes - shapes.mean(1, keepdims=True)
-    y = rows - rows.mean(1, keepdims=True)
-    slope_gain = np.square(w @ y.T) / np.maximum(np.square(w).sum(1), 1e-300)[:, None]
-    return np.asarray(np.maximum(np.square(y).sum(1) - slope_gain, 0.0))
+def _errors(shapes: Array, rows: Array) -> Array:
+    """Return the error [n, m] of regressing each row [n, s] on each shape [n or 1, m, s].
+
+    As a share of the row's own squares, rounded, so that ties (equal up to rounding) stay ties.
+    """
+    w = shapes - shapes.mean(-1, keepdims=True)
+    y = rows - rows.mean(-1, keepdims=True)
+    span = np.maximum(np.square(y).sum(-1), 1e-300)[:, None]
+    gain = np.square((w @ y[..., None])[..., 0]) / np.maximum(np.square(w).sum(-1), 1e-300)
+    return np.asarray(np.round(1 - gain / span, 13))
 
 
 def _regress(w: Array, row: Array) -> tuple[float, float]:
@@ -222,26 +228,19 @@ def _regress(w: Array, row: Array) -> tuple[float, float]:
     return float(row.mean() - rise * w.mean()), rise
 
 
-def _refine(family: Family, steps: Array, row: Array, starts: Array) -> Fit:
+def _refine(family: Family, steps: Array, rows: Array, theta: Array) -> Array:
+    """Return better theta [n, k] near the given ones, for each row [n, s]."""
     low, high = np.log(family.bounds(steps))
-
-    def curve(theta: Array) -> Fit:
-        ordered = np.sort(theta) if family is LINEAR_SATURATION else theta
-        start, rise = _regress(family.shape(steps, ordered), row)
-        return Fit(family, tuple(float(value) for value in ordered), start, rise)
-
-    def cost(log_theta: Array) -> Array:
-        return np.asarray(curve(np.exp(log_theta))(steps) - row)
-
-    best = curve(starts[0])
-    best_error = float(np.square(best(steps) - row).sum())
-    total = float(np.square(row - row.mean()).sum())
-    for begin in starts:
-        if best_error <= 1e-20 * total:
-            break
-        found = optimize.least_squares(
-            cost, np.clip(np.log(begin), low, high), bounds=(low - 1e-12, high + 1e-12), xtol=1e-12
-        )
-        if 2 * found.cost < best_error * (1 - 1e-6):
-            best, best_error = curve(np.exp(found.x)), 2 * float(found.cost)
-    return best
+    axis = np.linspace(-1, 1, 9)
+    offsets = np.stack(np.meshgrid(*[axis] * family.num_theta), axis=-1)
+    offsets = offsets.reshape(-1, family.num_theta)
+    offsets = offsets[np.argsort(np.abs(offsets).sum(1), kind="stable")]  # in a tie nothing moves
+    centre, reach = np.log(theta), (high - low) / _GRID
+    for _ in range(_ROUNDS):
+        trials = np.clip(centre[:, None] + reach * offsets, low, high)
+        if family is LINEAR_SATURATION:
+            trials = np.sort(trials, axis=-1)
+        errors = _errors(family.shape(steps, np.exp(trials)), rows)
+        centre = trials[np.arange(len(rows)), np.argmin(errors, axis=1)]
+        reach *= _SHRINK
+    return np.asarray(np.exp(centre))

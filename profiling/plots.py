@@ -50,7 +50,7 @@ def quality(profile: Profile, metric: str) -> bytes:
     axes.set_xscale("log", base=2)
     ticks = sorted({step for model in profile.models for step in model.quality[0].num_steps})
     axes.set_xticks(ticks, [str(step) for step in ticks])
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return _png(figure)
 
 
@@ -68,7 +68,7 @@ def latency(profile: Profile) -> bytes:
             dense = np.linspace(0, max(fit.num_steps), 50)
             axes.plot(dense, curves.affine(dense, fit.b1.value, fit.b2.value), color=colour, lw=1)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return _png(figure)
 
 

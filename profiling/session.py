@@ -114,6 +114,8 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
     with _sole_user(out) as lock:
         if is_fresh:
             _forget(out)
+        if not _decided(out):
+            _refuse_small_budget(config)
         device, device_name, driver = _device(config.device)
         config = replace(config, device=device)
         record = manifest.collect(device_name, driver)
@@ -130,6 +132,19 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
             page = report.write(profile, measured, out, readable(perf_counter() - begin))
             display.advance("fits and report", 1.0)
     return page
+
+
+def _refuse_small_budget(config: ProfileConfig) -> None:
+    if config.budget_s <= _overhead_s(config):
+        raise ConfigError(
+            f"budget_s is {config.budget_s:g}, but for {len(config.models)} models starting"
+            f" processes, distances and fits alone take about {_overhead_s(config):g} s"
+        )
+
+
+def _overhead_s(config: ProfileConfig) -> float:
+    """Return what comes on top of timing and images, however few these are."""
+    return _DISTANCES_S + (_START_S + _FIT_S) * len(config.models)
 
 
 def _measure(config: ProfileConfig, out: Path, display: Display, lock: int, begin: float) -> None:
@@ -203,7 +218,7 @@ def _plan(
     if plan := _decided(out):
         return plan
     seconds = _prompt_seconds(config, done)
-    other_s = elapsed_s + _DISTANCES_S + (_START_S + _FIT_S) * len(config.models)
+    other_s = elapsed_s + _overhead_s(config)
     count = grid.affordable_images(config.grid, seconds, config.budget_s - other_s)
     if count == 0:
         floor = config.grid.min_images

@@ -163,7 +163,7 @@ def _fid_curve(model: ModelChoice, fids: Sequence[FidSample], steps: tuple[int, 
 def _quality_fit(curve: _Curve) -> QualityFit:
     record = curves.LINEAR_SATURATION
     point = curves.fit(record, curve.num_steps, curve.mean).knees()
-    fits = curves.fit_many(record, curve.num_steps, curve.replicates, num_starts=3)
+    fits = curves.fit_many(record, curve.num_steps, curve.replicates)
     draws = np.array([fit.knees() for fit in fits])
     a1, a2, a3, a4 = (_estimate(point[i], draws[:, i]) for i in range(4))
     errors = {
