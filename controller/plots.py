@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from controller.dynamics import CAUSES
 from controller.request_log import Row
@@ -46,22 +47,25 @@ def timeline(rows: Sequence[Row], num_frames: int, slots_per_frame: int) -> byte
         index = row.frame * slots_per_frame + row.slot
         counts[row.role if row.status == "served" else row.status][index] += 1
         utilities[index].append(row.utility or 0.0)
-    figure, axes = _axes(2.6)
+    slots = np.arange(1, count + 1)
+    figure, axes = _axes(2.9)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     base = np.zeros(count)
     for ending, colour in _ENDINGS.items():
         if counts[ending].any():
-            axes.bar(range(count), counts[ending], bottom=base, color=colour, label=ending)
+            axes.bar(slots, counts[ending], bottom=base, color=colour, label=ending)
         base = base + counts[ending]
     for frame in range(1, num_frames):
-        axes.axvline(frame * slots_per_frame - 0.5, color="0.6", lw=0.8, ls=":")
+        axes.axvline(frame * slots_per_frame + 0.5, color="0.6", lw=0.8, ls=":")
     axes.set_xlabel("slot (dotted: a new frame, a new caching decision)")
     axes.set_ylabel("requests")
     right = axes.twinx()
     known = [index for index in range(count) if utilities[index]]
     means = [float(np.mean(utilities[index])) for index in known]
-    right.plot(known, means, color="black", marker=".", lw=1, label="mean utility")
+    right.plot(slots[known], means, color="black", marker=".", lw=1, label="mean utility")
     right.set_ylabel("mean utility")
-    figure.legend(frameon=False, ncols=6, loc="upper center")
+    figure.legend(frameon=False, ncols=6, loc="outside upper center")
     return _png(figure)
 
 

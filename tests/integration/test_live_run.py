@@ -1,0 +1,307 @@
+"""The controller as users start it: real processes, real gRPC, real diffusers models."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from controller import workload
+from controller.config import RunConfig
+from controller.dynamics import CAUSES
+from controller.request_log import RequestLog
+from edge_node.servicer import EdgeNodeServicer
+from profiling import records
+from protos import config as configs
+from protos import edge_node_pb2
+from protos.edge_node_pb2_grpc import add_EdgeNodeServiceServicer_to_server
+from protos.seeds import stream
+from protos.serving import listening
+from tests import fakes
+from tests.unit.controller.profiles import model, profile
+
+ROOT = Path(__file__).resolve().parents[2]
+ENV = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+SIZES = {"tiny": 7_700_000, "small": 10_300_000}
+"""Resident bytes of the test models at float32: an edge of 12 MB holds either."""
+_SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
+
+
+def write_run(folder: Path, *nodes: str, **changes):
+    """Write a small run's configuration, its prompts and a synthetic profile."""
+    measured = (model(name, resident_bytes=size) for name, size in SIZES.items())
+    records.save(profile(*measured), folder / "profile.json")
+    (folder / "prompts.txt").write_text("# two\na red circle\na blue square\n")
+    values = {"num_frames": 3, "slots_per_frame": 2, "slot_s": 0.8, "num_users": 3} | changes
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+    lines += [f'profile = "{folder}/profile.json"', f'output = "{folder}/runs"']
+    lines += [f"[[nodes]]\n{node}" for node in nodes]
+    lines += ["[workload]", f'prompts = "{folder}/prompts.txt"', "request_probability = 0.9"]
+    lines += ["[allocation]", "max_num_steps = 5"]
+    lines += ["[radio]", "bandwidth_hz = 60e3", "uplink_bandwidth_hz = 60e3"]
+    file = folder / "small-run.toml"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def write_node(folder: Path, role: str, model_root: Path, capacity_bytes: int) -> str:
+    """Write a node's configuration; return the line that starts it."""
+    entries = "".join(
+        f'[[models]]\nmodel_id = "{name}"\nsource = "folder:{name}"\n' for name in ("tiny", "small")
+    )
+    file = folder / f"{role}.toml"
+    file.write_text(
+        f'node_id = "{role}-0"\nrole = "{role}"\nmodel_roots = ["{model_root}"]\n'
+        f"[cache]\ncapacity_bytes = {capacity_bytes}\n[engine]\nnum_threads = 1\n"
+        f"[backhaul]\ndelay_s = 0.05\n{entries}"
+    )
+    return f'start = "{file}"'
+
+
+@pytest.fixture
+def small_run(tmp_path: Path, model_root: Path) -> Path:
+    """A run of an edge that holds one of two models, and a cloud; both real processes."""
+    edge = write_node(tmp_path, "edge", model_root, 12_000_000)
+    return write_run(tmp_path, edge, write_node(tmp_path, "cloud", model_root, 10**9))
+
+
+def started(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "controller", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV,
+    )
+
+
+def ended(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    out, err = process.communicate(timeout=90)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def folder_of(file: Path) -> Path:
+    (folder,) = (file.parent / "runs" / file.stem).iterdir()
+    return folder
+
+
+def rows_of(folder: Path):
+    with RequestLog(folder / "requests.sqlite") as log:
+        return log.rows(), log.caches(), log.nodes()
+
+
+def expected_requests(file: Path) -> int:
+    config = configs.load(file, RunConfig)
+    drawn = workload.draw(
+        config.workload,
+        num_frames=config.num_frames,
+        slots_per_frame=config.slots_per_frame,
+        num_users=config.num_users,
+        models=("tiny", "small"),
+        prompts=("a", "b"),
+        rng=stream(config.seed, "workload"),
+    )
+    return len(drawn)
+
+
+def node_processes(folder: Path) -> dict[str, int]:
+    """Return the pid of each node that a run started, by its address."""
+    lines = (json.loads(line) for line in (folder / "events.log").read_text().splitlines())
+    words = [line["message"].split() for line in lines if line["message"].startswith("started at")]
+    return {address.rstrip(","): int(pid) for _, _, address, _, pid in words}
+
+
+def wait_for(path: Path, query: str, limit_s: float = 60.0) -> list[tuple]:
+    """Return the rows of a query on a run's records, once there are any."""
+    deadline_s = time.perf_counter() + limit_s
+    while time.perf_counter() < deadline_s:
+        for file in path.glob("*/requests.sqlite"):
+            found = _select(file, query)
+            if found:
+                return found
+        time.sleep(0.02)
+    raise AssertionError(f"no row of {query} within {limit_s} s")
+
+
+def _select(file: Path, query: str) -> list[tuple]:
+    db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    try:
+        return db.execute(query).fetchall()
+    except sqlite3.OperationalError:  # no table yet
+        return []
+    finally:
+        db.close()
+
+
+def test_a_short_run_gives_every_request_one_row_and_leaves_a_report(small_run):
+    done = ended(started("run", "--config", str(small_run)))
+
+    assert done.returncode == 0, done.stderr
+    folder = folder_of(small_run)
+    assert f"report:  {folder / 'report.html'}" in done.stdout
+    rows, caches, nodes = rows_of(folder)
+    assert len(rows) == expected_requests(small_run)
+    assert {row.status for row in rows} == {"served"}
+    for row in rows:
+        assert row.total_s == pytest.approx(sum(getattr(row, cause) for cause in CAUSES))
+        assert (row.role, row.node_id, row.backhaul_s > 0) in {
+            ("edge", "edge-0", False),
+            ("cloud", "cloud-0", True),
+        }
+        assert row.is_hit == (row.role == "edge")
+        with Image.open(folder / row.image_path) as image:
+            assert image.size == (64, 64)
+        assert (folder / row.image_path).stat().st_size == row.image_bytes
+    assert {row.role for row in rows} == {"edge", "cloud"}
+    assert [cache.frame for cache in caches] == [0, 1, 2]
+    assert all(cache.duration_s is not None and not cache.error for cache in caches)
+    assert {node.node_id: node.is_alive for node in nodes} == {"edge-0": True, "cloud-0": True}
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png") == 2 + len(rows)
+    assert "device synthetic" in page
+    assert "a red circle" in (folder / "report.md").read_text()
+    assert json.loads((folder / "config.json").read_bytes())["num_frames"] == 3
+    assert not any(psutil.pid_exists(pid) for pid in node_processes(folder).values())
+
+
+def test_a_run_goes_on_through_the_cloud_when_its_edge_node_is_killed(small_run):
+    process = started("run", "--config", str(small_run))
+    try:
+        wait_for(small_run.parent / "runs" / "small-run", "SELECT 1 FROM requests WHERE is_hit=1")
+        folder = folder_of(small_run)
+        ((edge,),) = _select(
+            folder / "requests.sqlite", "SELECT address FROM nodes WHERE role='edge'"
+        )
+        running = "SELECT request_id FROM requests WHERE role='edge' AND status='open'"
+        at_the_edge = wait_for(folder.parent, running)
+        os.kill(node_processes(folder)[edge], signal.SIGKILL)
+        killed = len(_select(folder / "requests.sqlite", "SELECT 1 FROM requests"))
+    finally:
+        done = ended(process)
+
+    assert done.returncode == 0, done.stderr
+    rows, _, nodes = rows_of(folder)
+    assert len(rows) == expected_requests(small_run) > killed
+    assert all(row.status == "served" or row.reason for row in rows)
+    assert "open" not in {row.status for row in rows}
+    interrupted = [row for row in rows if (row.request_id,) in at_the_edge and row.num_tries == 2]
+    assert interrupted
+    for row in interrupted:
+        assert (row.status, row.role, row.is_hit) == ("served", "cloud", False)
+        assert "edge-0 did not serve it" in row.reason
+    assert {(row.status, row.role) for row in rows[killed:]} == {("served", "cloud")}
+    assert {node.node_id: node.is_alive for node in nodes} == {"edge-0": False, "cloud-0": True}
+    assert "lost" in (folder / "report.md").read_text()
+
+
+@contextlib.asynccontextmanager
+async def fake_node(role: str, *models: str):
+    """Serve a node over a fake engine, in this process."""
+    config = fakes.config(models or ("tiny", "small"), 100, node_id=f"{role}-0", role=role)
+    node, _ = fakes.node(config)
+    await node.start()
+    async with listening(
+        "127.0.0.1:0",
+        _SERVICE,
+        lambda server: add_EdgeNodeServiceServicer_to_server(EdgeNodeServicer(node), server),
+    ) as bound:
+        yield bound
+
+
+async def cli(*arguments: str) -> tuple[int, str]:
+    """Run the controller beside this event loop; return its exit code and its last words."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "controller", *arguments),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=ENV,
+    )
+    _, err = await asyncio.wait_for(child.communicate(), 60)
+    return child.returncode, err.decode()
+
+
+def test_a_profile_of_other_models_is_refused_and_both_sides_are_named(tmp_path):
+    async def scenario():
+        async with fake_node("edge", "a", "tiny") as node:
+            file = write_run(tmp_path, f'attach = "{node.address}"')
+            return await cli("run", "--config", str(file))
+
+    code, message = asyncio.run(scenario())
+
+    assert code == 2
+    assert "lacks a; it holds tiny, small; the nodes serve a, tiny" in message
+
+
+def test_a_port_in_use_is_refused_by_name(tmp_path):
+    async def scenario():
+        async with fake_node("edge") as node:
+            file = write_run(tmp_path, f'attach = "{node.address}"')
+            code, message = await cli("run", "--config", str(file), "--address", node.address)
+            return code, message, node.address
+
+    code, message, address = asyncio.run(scenario())
+
+    assert code == 2
+    assert f"cannot listen on {address}" in message
+
+
+def test_a_node_that_is_not_there_is_refused_by_name(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+        file = write_run(tmp_path, f'attach = "{nobody}"')
+        code, message = asyncio.run(cli("run", "--config", str(file)))
+
+    assert code == 2
+    assert f"nodes[0].attach: no edge node answers at {nobody}" in message
+
+
+def test_a_started_node_that_refuses_its_configuration_ends_the_run_with_its_words(tmp_path):
+    (tmp_path / "edge.toml").write_text("[cache]\ncapacity_byte = 1\n")
+    file = write_run(tmp_path, f'start = "{tmp_path}/edge.toml"')
+
+    code, message = asyncio.run(cli("run", "--config", str(file)))
+
+    assert code == 2
+    assert "unknown key 'cache.capacity_byte'; did you mean 'capacity_bytes'?" in message
+
+
+def test_a_run_attached_to_running_nodes_can_be_stopped_and_keeps_its_records(tmp_path):
+    async def scenario():
+        async with fake_node("edge") as edge, fake_node("cloud") as cloud:
+            nodes = (f'attach = "{node.address}"' for node in (edge, cloud))
+            file = write_run(tmp_path, *nodes, num_frames=50, slot_s=0.3, policy="random")
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "controller", "run", "--config", str(file)),
+                cwd=ROOT,
+                stdout=asyncio.subprocess.PIPE,
+                env=ENV,
+            )
+            served = "SELECT 1 FROM requests WHERE status='served'"
+            try:
+                await asyncio.to_thread(wait_for, tmp_path / "runs" / file.stem, served, 30.0)
+            finally:
+                child.send_signal(signal.SIGTERM)
+                out, _ = await asyncio.wait_for(child.communicate(), 30)
+            return child.returncode, out.decode(), file
+
+    code, out, file = asyncio.run(scenario())
+
+    assert code == 1
+    assert "interrupted" in out
+    rows, _, _ = rows_of(folder_of(file))
+    assert {row.status for row in rows} <= {"served", "rejected", "failed"}
+    assert all(row.reason for row in rows if row.status != "served")
+    assert (folder_of(file) / "report.html").is_file()
