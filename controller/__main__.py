@@ -67,7 +67,7 @@ def _missing(option: str) -> Path:
 
 
 def _run(file: Path, overrides: list[str], log_level: str) -> int:
-    config = configs.load(file, RunConfig, overrides)
+    config = configs.load(file, RunConfig, overrides, "python -m controller run")
     found = inputs.read(config)
     folder = manifest.run_folder(ROOT / config.output, file.stem, config.seed)
     logs.setup(log_level, folder / "events.log")

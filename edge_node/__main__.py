@@ -42,7 +42,7 @@ def main() -> int:
     logs.setup(args.log_level)
     try:
         file = configs.find(args.config, _CONFIGS)
-        config = configs.load(file, NodeConfig, overrides)
+        config = configs.load(file, NodeConfig, overrides, "python -m edge_node serve")
         from edge_node.server import serve  # noqa: PLC0415 - torch takes seconds, --help none
 
         asyncio.run(serve(config, file.parent))

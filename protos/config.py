@@ -23,11 +23,12 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the key and the value."""
 
 
-def load(path: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
+def load(path: Path, cls: type[T], overrides: Sequence[str] = (), prog: str = "") -> T:
     """Return ``cls`` read from a TOML file, with command-line overrides applied.
 
     Overrides are dotted options such as ``["--cache.capacity-bytes", "8000000000"]``; ``--help``
-    among them prints every field with its doc string and ends the process, as does a typo.
+    among them prints every field with its doc string and ends the process, as does a typo; ``prog``
+    is how these name the command.
 
     Raises:
         ConfigError: no such file, bad TOML, an unknown key, a wrong type, a refused value.
@@ -42,7 +43,7 @@ def load(path: Path, cls: type[T], overrides: Sequence[str] = ()) -> T:
     if not overrides:
         return config
     try:
-        return tyro.cli(cls, default=config, args=list(overrides))
+        return tyro.cli(cls, default=config, args=list(overrides), prog=prog or None)
     except ValueError as error:
         raise ConfigError(f"{' '.join(overrides)}: {error}") from error
 
