@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from controller.config import RunConfig
+from controller.config import LimitsConfig, RunConfig
 from controller.dynamics import ModelCurves, lost_utility, split_latency, utility
 from controller.radio import RadioCell
 from controller.registry import Registry
@@ -109,7 +109,7 @@ class Dispatcher:
                 f"got {len(submission.request_id)}"
             )
         if self._log.find(submission.request_id):
-            yield await self._grant_again(submission)
+            yield self._grant_again(submission)
             return
         self._open(submission)
         rejection = self._refusal(submission)
@@ -245,28 +245,18 @@ class Dispatcher:
         return self._log.close_all(reason, lost_utility(self._config.utility))
 
     def _open(self, submission: Submission) -> None:
-        limits = self._config.limits
         self._log.open(
             Row(
                 request_id=submission.request_id,
                 user_id=submission.user_id[:_MAX_ID_CHARS],
                 model_id=submission.model_id[:_MAX_ID_CHARS],
-                prompt=submission.prompt[: limits.max_prompt_chars],
+                prompt=submission.prompt[: self._config.limits.max_prompt_chars],
                 seed=min(submission.seed, 2**63 - 1),
                 submitted_utc=now_utc(),
                 upload_bytes=submission.upload_bytes,
             )
         )
-        broken = ""
-        if not submission.prompt or len(submission.prompt) > limits.max_prompt_chars:
-            broken = (
-                f"prompt must have 1..{limits.max_prompt_chars} characters, "
-                f"got {len(submission.prompt)}"
-            )
-        elif not 0 <= submission.upload_bytes <= limits.max_upload_bytes:
-            broken = (
-                f"upload_bytes must be 0..{limits.max_upload_bytes}, got {submission.upload_bytes}"
-            )
+        broken = _broken_limit(submission, self._config.limits)
         if broken:
             self._close(submission.request_id, "rejected", broken)
             raise InvalidRequestError(broken)
@@ -303,14 +293,12 @@ class Dispatcher:
         )
 
     def _gain(self, user_id: str) -> float:
-        """Return a user's channel gain; a user from outside stands in the middle of the field."""
+        """Return a user's channel gain; one who is not emulated has the typical one."""
         gains = self._cell.gains
-        if not len(gains):
-            return 1e-11  # 20 dB over the noise of 200 kHz at 1 mW: a fair place
-        index = user_id.removeprefix("user-")
-        if index.isdecimal() and int(index) < len(gains):
+        name, _, index = user_id.rpartition("-")
+        if name == "user" and index.isdecimal() and int(index) < len(gains):
             return float(gains[int(index)])
-        return float(np.median(gains))
+        return self._cell.typical_gain
 
     def _grant(
         self,
@@ -356,7 +344,7 @@ class Dispatcher:
         )
         return grant
 
-    async def _grant_again(self, submission: Submission) -> Grant | Rejection:
+    def _grant_again(self, submission: Submission) -> Grant | Rejection:
         granted = self._granted.get(submission.request_id)
         if (
             granted is None
@@ -374,7 +362,8 @@ class Dispatcher:
                 reason=RejectionReason.NO_NODE,
                 detail=f"no cloud that serves {first.model_id!r} answers",
             )
-        again = self._grant(
+        self._registry.refresh(edge_id)
+        return self._grant(
             first,
             cloud_id,
             self._config.allocation.max_num_steps,
@@ -382,8 +371,6 @@ class Dispatcher:
             granted.grant.upload_rate_bps,
             granted.num_tries + 1,
         )
-        await self._registry.poll(edge_id)
-        return again
 
     def _no_node(self, request_id: str, model_id: str) -> Rejection:
         detail = f"no living node serves {model_id!r}: no edge node holds it, no cloud answers"
@@ -404,3 +391,14 @@ class Dispatcher:
         if self._log.close(request_id, status, reason=reason, **values):
             self._ended.append(request_id)
             logger.info("%s: %s", status, reason or "-", extra={"request_id": request_id})
+
+
+def _broken_limit(submission: Submission, limits: LimitsConfig) -> str:
+    """Return which limit a submission breaks, or an empty string."""
+    length = len(submission.prompt)
+    if not 1 <= length <= limits.max_prompt_chars:
+        return f"prompt must have 1..{limits.max_prompt_chars} characters, got {length}"
+    size = submission.upload_bytes
+    if not 0 <= size <= limits.max_upload_bytes:
+        return f"upload_bytes must be 0..{limits.max_upload_bytes}, got {size}"
+    return ""

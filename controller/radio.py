@@ -72,6 +72,11 @@ class RadioCell:
         large_db = -path_loss_db(distance_m) + self._shadowing_db
         return np.asarray(10 ** (large_db / 10) * self._fading)
 
+    @property
+    def typical_gain(self) -> float:
+        """The gain half a radius away, without shadowing or fading."""
+        return float(10 ** (-path_loss_db(self._config.cell_radius_m / 2) / 10))
+
     def step(self, duration_s: float) -> None:
         """Move every user on by ``duration_s`` and draw new fading."""
         moved_m = self._walk(duration_s)

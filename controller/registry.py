@@ -30,6 +30,8 @@ class _Entry:
     client: EdgeNodeClient
     status: NodeStatus | None = None
     is_alive: bool = False
+    wanted: tuple[str, ...] | None = None
+    """While SetCache runs: what it is to hold; the rest is about to be evicted."""
 
 
 class Registry:
@@ -39,6 +41,7 @@ class Registry:
         self._deadlines = deadlines
         self._entries: dict[str, _Entry] = {}
         self._clients = contextlib.AsyncExitStack()  # a replaced one may still have calls running
+        self._refreshes: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,6 +52,8 @@ class Registry:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        for task in self._refreshes:
+            task.cancel()
         self._entries.clear()
         await self._clients.aclose()
 
@@ -109,6 +114,12 @@ class Registry:
         entries = [entry for entry in self._entries.values() if node_id in ("", entry.node_id)]
         await asyncio.gather(*(self._poll(entry) for entry in entries))
 
+    def refresh(self, node_id: str) -> None:
+        """Ask a node for its status soon, without waiting for it."""
+        task = asyncio.create_task(self.poll(node_id))
+        self._refreshes.add(task)
+        task.add_done_callback(self._refreshes.discard)
+
     async def keep_polling(self) -> None:
         """Poll until cancelled."""
         while True:
@@ -122,9 +133,12 @@ class Registry:
             EdgeError: the node's refusal, or NodeDownError.
         """
         entry = self._entries[node_id]
-        change = await entry.client.set_cache(models, deadline_s=self._deadlines.cache_s)
-        await self._poll(entry)
-        return change
+        entry.wanted = models
+        try:
+            return await entry.client.set_cache(models, deadline_s=self._deadlines.cache_s)
+        finally:
+            await self._poll(entry)
+            entry.wanted = None
 
     def statuses(self, role: Role) -> dict[str, NodeStatus]:
         """Return the last status of every living node of a role, by node_id."""
@@ -135,11 +149,12 @@ class Registry:
         }
 
     def holders(self, model_id: str) -> list[str]:
-        """Return the living edge nodes where a model is resident."""
+        """Return the living edge nodes where a model is resident and stays so."""
         return [
             node_id
             for node_id, status in self.statuses(Role.EDGE).items()
             if any(model.model_id == model_id and model.is_resident for model in status.models)
+            and self._keeps(node_id, model_id)
         ]
 
     def cloud(self, model_id: str) -> str:
@@ -187,6 +202,10 @@ class Registry:
             )
             for entry in self._entries.values()
         )
+
+    def _keeps(self, node_id: str, model_id: str) -> bool:
+        wanted = self._entries[node_id].wanted
+        return wanted is None or model_id in wanted
 
     async def _poll(self, entry: _Entry) -> None:
         try:
