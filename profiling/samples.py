@@ -180,7 +180,7 @@ def _lines(path: Path) -> Iterator[Line]:
 def _refuse_others(path: Path, header: Header) -> None:
     found = next(_lines(path), None)
     if not isinstance(found, Header) or found.format != header.format:
-        raise ConfigError(f"{path} does not begin with a header of format {FORMAT!r}")
+        raise ConfigError(f"{path} does not begin with a header of format {header.format!r}")
     advice = "; use --fresh to begin anew, or another --out"
     if found.machine != header.machine:
         raise ConfigError(

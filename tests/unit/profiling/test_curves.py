@@ -33,6 +33,11 @@ def test_the_knees_of_an_exact_curve_are_found(knees):
     assert fit(STEPS) == pytest.approx(values, rel=1e-6)
 
 
+def test_one_step_count_gives_one_value():
+    assert float(curves.linear_saturation(4, 2, 20.0, 10, 28.0)) == 22.0
+    assert float(curves.affine(10, 0.02, 0.1)) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize(
     ("family", "theta"), [(curves.EXPONENTIAL, 6.0), (curves.POWER, 0.8)], ids=["exp", "power"]
 )
