@@ -1,0 +1,49 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from profiling import sources
+from profiling.config import ModelChoice
+from profiling.subject import Batched, Served
+from profiling.world import Prompt
+
+PROMPTS = [
+    Prompt("a large red circle at the left on a white background", 7, None),
+    Prompt("a small blue ring at the top on a black background", 8, None),
+]
+
+
+@pytest.fixture(params=["", "euler"], ids=["the folder's sampler", "another"])
+def model(model_root, request):
+    return ModelChoice(
+        model_id="tiny", source=f"folder:{model_root / 'tiny'}", scheduler=request.param
+    )
+
+
+def test_a_batch_holds_the_images_that_a_node_would_make(model):
+    with Served(model, "cpu") as served:
+        served.load()
+        alone = [served.generate(prompt, 3) for prompt in PROMPTS]
+
+    together, seconds = Batched(model, "cpu").generate(PROMPTS, 3)
+
+    for shot, image in zip(alone, together, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(shot.encoded)))
+        assert np.abs(pixels.astype(int) - image).max() <= 1
+        assert shot.generate_s > 0
+        assert shot.energy_j is None  # a CPU tells none here
+    assert np.abs(together[0].astype(int) - together[1]).max() > 50
+    assert seconds > 0
+
+
+def test_loading_tells_the_bytes_of_float32_weights(model):
+    with Served(model, "cpu") as served:
+        resident_bytes, load_s = served.load()
+        _, evict_s = served.evict()
+
+    files = sum(f.stat().st_size for f in sources.folder_of(model.source).rglob("*.safetensors"))
+    assert resident_bytes == pytest.approx(2 * files, rel=0.05)  # the files hold float16
+    assert load_s > 0
+    assert evict_s > 0

@@ -1,0 +1,77 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_node.zoo import scenes
+from profiling import world
+from protos.config import ConfigError
+
+
+def scorer(choice, **changes):
+    return dataclasses.replace(choice, scorer=dataclasses.replace(choice.scorer, **changes))
+
+
+def test_more_prompts_keep_the_first(choice):
+    assert world.prompts(choice, 20)[:5] == world.prompts(choice, 5)
+    assert len({prompt.seed for prompt in world.prompts(choice, 20)}) == 20
+
+
+def test_prompts_are_held_out_and_of_both_kinds_as_asked(choice):
+    drawn = [prompt.scene for prompt in world.prompts(scorer(choice, pair_frac=0.25), 200)]
+
+    assert {scenes.split_of(scene) for scene in drawn} == {"held-out"}
+    pairs = sum(isinstance(scene, scenes.Pair) for scene in drawn)
+    assert 30 <= pairs <= 70
+
+
+def test_another_seed_draws_other_prompts(choice):
+    other = dataclasses.replace(choice, seed=1)
+
+    assert world.prompts(other, 5) != world.prompts(choice, 5)
+
+
+def test_renderings_of_the_prompts_are_exact_and_those_of_others_are_not(choice):
+    asked = world.prompts(choice, 30)
+    images = world.rendered(choice, asked)
+
+    assert np.mean(world.are_exact(images, asked)) > 0.9
+    assert np.mean(world.are_exact(images[::-1], asked)) < 0.1
+
+
+def test_nobody_can_tell_whether_an_image_of_free_words_is_exact(choice, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \nno more\n")
+    choice = scorer(choice, prompts=str(tmp_path / "prompts.txt"))
+
+    asked = world.prompts(choice, 2)
+
+    assert [prompt.text for prompt in asked] == ["a cat", "a dog"]
+    assert world.rendered(choice, asked) is None
+    assert world.are_exact(np.zeros((2, 64, 64, 3), np.uint8), asked) == [None, None]
+
+
+def test_real_images_come_from_a_folder_in_the_order_of_their_names(choice, tmp_path):
+    for number in (2, 0, 1):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    choice = scorer(choice, reference=str(tmp_path))
+
+    images = world.reference(choice, 2)
+
+    assert images.shape == (2, 6, 8, 3)
+    assert images[:, 0, 0, 0].tolist() == [0, 1]
+
+
+def test_real_images_of_unlike_sizes_are_refused(choice, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    Image.new("RGB", (8, 9)).save(tmp_path / "b.png")
+
+    with pytest.raises(ConfigError, match="must all have the same size"):
+        world.reference(scorer(choice, reference=str(tmp_path)), 2)
+
+
+def test_drawn_real_images_show_the_zoos_world(choice):
+    images = world.reference(choice, 4)
+
+    assert images.shape == (4, 64, 64, 3)
+    assert images.dtype == np.uint8
