@@ -80,5 +80,7 @@ def test_no_model_gets_more_steps_than_the_profile_and_every_node_allow():
 
 def test_a_profile_of_other_models_is_refused_and_both_sides_are_named():
     served = {"e": (info("x"), info("a"))}
-    with pytest.raises(ConfigError, match=r"p\.json .* lacks x; it holds a, b; the nodes serve x, a"):
+    with pytest.raises(
+        ConfigError, match=r"p\.json .* lacks x; it holds a, b; the nodes serve x, a"
+    ):
         inputs.match(profile(model("a"), model("b")), served, "p.json")
