@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -10,21 +11,29 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from controller import workload
-from controller.config import RunConfig
+from controller import inputs, run, workload
+from controller.clients import ControllerClient
+from controller.config import DeadlinesConfig, RunConfig
+from controller.display import Display
 from controller.dynamics import CAUSES
 from controller.request_log import RequestLog
+from controller.users import User
+from edge_node.catalog import Catalog
+from edge_node.node import Node
 from edge_node.servicer import EdgeNodeServicer
 from profiling import records
 from protos import config as configs
 from protos import edge_node_pb2
 from protos.edge_node_pb2_grpc import add_EdgeNodeServiceServicer_to_server
+from protos.messages import Submission
 from protos.seeds import stream
 from protos.serving import listening
 from tests import fakes
@@ -37,9 +46,9 @@ SIZES = {"tiny": 7_700_000, "small": 10_300_000}
 _SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
 
 
-def write_run(folder: Path, *nodes: str, **changes):
+def write_run(folder: Path, *nodes: str, sizes=SIZES, bandwidth_hz=60e3, **changes) -> Path:
     """Write a small run's configuration, its prompts and a synthetic profile."""
-    measured = (model(name, resident_bytes=size) for name, size in SIZES.items())
+    measured = (model(name, resident_bytes=size) for name, size in sizes.items())
     records.save(profile(*measured), folder / "profile.json")
     (folder / "prompts.txt").write_text("# two\na red circle\na blue square\n")
     values = {"num_frames": 3, "slots_per_frame": 2, "slot_s": 0.8, "num_users": 3} | changes
@@ -48,7 +57,7 @@ def write_run(folder: Path, *nodes: str, **changes):
     lines += [f"[[nodes]]\n{node}" for node in nodes]
     lines += ["[workload]", f'prompts = "{folder}/prompts.txt"', "request_probability = 0.9"]
     lines += ["[allocation]", "max_num_steps = 5"]
-    lines += ["[radio]", "bandwidth_hz = 60e3", "uplink_bandwidth_hz = 60e3"]
+    lines += ["[radio]", f"bandwidth_hz = {bandwidth_hz}", "uplink_bandwidth_hz = 60e3"]
     file = folder / "small-run.toml"
     file.write_text("\n".join(lines) + "\n")
     return file
@@ -206,10 +215,12 @@ def test_a_run_goes_on_through_the_cloud_when_its_edge_node_is_killed(small_run)
 
 
 @contextlib.asynccontextmanager
-async def fake_node(role: str, *models: str):
-    """Serve a node over a fake engine, in this process."""
-    config = fakes.config(models or ("tiny", "small"), 100, node_id=f"{role}-0", role=role)
-    node, _ = fakes.node(config)
+async def fake_node(role: str, sizes=None):
+    """Serve a node of 100 bytes (a cloud: 200) over a fake engine, in this process."""
+    sizes = sizes or {"tiny": 40, "small": 40}
+    capacity_bytes = 200 if role == "cloud" else 100
+    config = fakes.config(tuple(sizes), capacity_bytes, node_id=f"{role}-0", role=role)
+    node = Node(config, Catalog(config.models), fakes.FakeEngine(sizes))
     await node.start()
     async with listening(
         "127.0.0.1:0",
@@ -234,7 +245,7 @@ async def cli(*arguments: str) -> tuple[int, str]:
 
 def test_a_profile_of_other_models_is_refused_and_both_sides_are_named(tmp_path):
     async def scenario():
-        async with fake_node("edge", "a", "tiny") as node:
+        async with fake_node("edge", {"a": 40, "tiny": 40}) as node:
             file = write_run(tmp_path, f'attach = "{node.address}"')
             return await cli("run", "--config", str(file))
 
@@ -305,3 +316,92 @@ def test_a_run_attached_to_running_nodes_can_be_stopped_and_keeps_its_records(tm
     assert {row.status for row in rows} <= {"served", "rejected", "failed"}
     assert all(row.reason for row in rows if row.status != "served")
     assert (folder_of(file) / "report.html").is_file()
+
+
+async def run_here(file: Path, beside=None) -> tuple[bool, Path]:
+    """Run in this process, ``beside`` next to it, given the controller's address."""
+    config = configs.load(file, RunConfig)
+    found = inputs.read(config)
+    folder = file.parent / "run"
+    folder.mkdir()
+    shown = io.StringIO()
+    display = Display(Console(file=shown, soft_wrap=True))
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(run.run(config, found, folder, display))
+        while "controller at " not in shown.getvalue() and not task.done():
+            await asyncio.sleep(0.01)
+        if beside:
+            tasks.create_task(beside(shown.getvalue().split("controller at ")[1].split(";")[0]))
+    return task.result(), folder
+
+
+def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
+    sizes = {"tiny": 40, "small": 70}  # of 100: either, not both
+
+    async def scenario():
+        async with fake_node("edge", sizes) as edge, fake_node("cloud", sizes) as cloud:
+            nodes = (f'attach = "{node.address}"' for node in (edge, cloud))
+            changes = {"num_frames": 5, "slot_s": 0.15, "num_users": 4, "bandwidth_hz": 5e6}
+            file = write_run(tmp_path, *nodes, sizes=sizes, **changes)
+            return await run_here(file)
+
+    is_complete, folder = asyncio.run(scenario())
+
+    assert is_complete
+    rows, caches, _ = rows_of(folder)
+    assert {row.status for row in rows} == {"served"}
+    assert len(caches) == 5
+    for cache in caches:
+        asked = Counter(row.model_id for row in rows if row.frame < cache.frame)
+        assert cache.models == max(("tiny", "small"), key=lambda name: asked[name])
+        assert not cache.error
+    held = {cache.frame: cache.models for cache in caches}
+    misses = [row for row in rows if row.role == "cloud"]
+    assert misses
+    assert all(row.model_id != held[row.frame] for row in misses if row.slot == 1)
+    assert all(0 < row.wait_s < 3 * 0.15 for row in rows)
+
+
+def test_a_user_from_outside_is_served_like_any_other(tmp_path):
+    answers = {}
+
+    async def visit(address: str) -> None:
+        user = User(address, DeadlinesConfig(), slot_s=0.2, on_image=lambda *_: None)
+        async with user, ControllerClient(address) as controller:
+            while not (await controller.run_status()).nodes[0].resident_models:
+                await asyncio.sleep(0.02)
+            for name, model_id in (("mine", "tiny"), ("unknown", "big")):
+                answers[name] = await user.request(
+                    Submission(
+                        request_id=name,
+                        user_id="visitor",
+                        model_id=model_id,
+                        prompt="a green ring",
+                        seed=5,
+                        upload_bytes=100,
+                    )
+                )
+
+    async def scenario():
+        async with fake_node("edge") as edge:
+            file = write_run(
+                tmp_path,
+                f'attach = "{edge.address}"',
+                sizes={"tiny": 40, "small": 40},
+                num_users=0,
+                num_frames=2,
+                slots_per_frame=4,
+                slot_s=0.2,
+            )
+            return await run_here(file, visit)
+
+    is_complete, folder = asyncio.run(scenario())
+
+    assert is_complete
+    assert answers["mine"].fetched.data.startswith(b"\x89PNG")
+    assert answers["unknown"].refusal == "no model 'big'; the nodes serve: tiny, small"
+    rows, _, _ = rows_of(folder)
+    assert [(row.request_id, row.status, row.is_hit) for row in rows] == [
+        ("mine", "served", True),
+        ("unknown", "rejected", False),
+    ]
