@@ -53,9 +53,8 @@ def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> 
 def _opening(profile: Profile, took: str) -> list[Block]:
     record, count = profile.manifest, profile.models[0].quality[0].num_samples
     device = f"{record.num_cpus} CPU cores" if record.device == "cpu" else record.device
-    most = max(_all_steps(profile))
     head = ["model", "MB", "ms a step", "ms besides", "CLIP score, fewest to most steps"]
-    head += ["rises until (A3)", f"exact at {most} steps"]
+    head += ["rises until (A3)", "exact at most steps"]
     return [
         Heading("What a denoising step buys and costs"),
         Text(
@@ -156,10 +155,10 @@ def _fits(profile: Profile) -> list[Block]:
         Heading("The fitted quality curves"),
         Text(
             "Linear with saturation: the value A2 up to A1 steps, a straight line to the value A4"
-            " at A3 steps, flat after. The held-out error is that of predicting each step count"
-            " from a fit to all others, in the metric's unit; the last column names the family that"
-            " predicts best. Where another family predicts better, read the knees as a summary,"
-            " not as a law."
+            " at A3 steps, flat after (the plots bend it: their axis is logarithmic). The held-out"
+            " error is that of predicting each step count from a fit to all others, in the"
+            " metric's unit; the last column names the family that predicts best. Where another"
+            " family predicts better, read the knees as a summary, not as a law."
         ),
         Table(_fit_table(profile)),
         Text(

@@ -121,6 +121,7 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
         record = manifest.collect(device_name, driver)
         header = _header(config, record)
         samples.start(out / "samples.jsonl", header)
+        _refuse_lost_images(out)
         (out / "config.json").write_bytes(configs.to_json(config))
         (out / "manifest.json").write_bytes(configs.to_json(record))
         with Display(_workload(config, out)) as display:
@@ -140,6 +141,14 @@ def _refuse_small_budget(config: ProfileConfig) -> None:
             f"budget_s is {config.budget_s:g}, but for {len(config.models)} models starting"
             f" processes, distances and fits alone take about {_overhead_s(config):g} s"
         )
+
+
+def _refuse_lost_images(out: Path) -> None:
+    for sample in samples.read(out / "samples.jsonl"):
+        if isinstance(sample, samples.QualitySample):
+            image = samples.image_path(out, sample.model, sample.num_steps, sample.index)
+            if not image.exists():
+                raise ConfigError(f"{image} was scored but is gone; use --fresh to begin anew")
 
 
 def _overhead_s(config: ProfileConfig) -> float:

@@ -110,6 +110,12 @@ def test_a_run_survives_ctrl_c_and_kill_and_loses_nothing(folder):
     assert code == 0, said
     assert lines_of(folder) == after
 
+    lost = folder / "out" / "images" / "tiny" / "02" / "0005.png"
+    lost.unlink()
+    code, _, said = finish(folder)
+    assert code == 2
+    assert f"{lost} was scored but is gone" in said
+
 
 def check_samples(lines):
     kinds = [line["kind"] for line in lines]
@@ -139,13 +145,13 @@ def check_results(out):
 
 
 def test_a_budget_that_affords_too_few_images_ends_with_2_and_keeps_the_timing(folder):
-    text = CONFIG.replace("min_images = 8", "min_images = 100000")
-    (folder / "c.toml").write_text(text.replace("max_images = 24", "max_images = 100000"))
+    text = CONFIG.replace("min_images = 8", "min_images = 20000")
+    (folder / "c.toml").write_text(text.replace("max_images = 24", "max_images = 20000"))
 
     code, _, said = finish(folder, "--budget-s", "60")
 
     assert code == 2
-    assert "budget_s is 60, but grid.min_images 100000 prompts at every step count of 1" in said
+    assert "budget_s is 60, but grid.min_images 20000 prompts at every step count of 1" in said
     assert sum(b'"kind":"latency"' in line for line in lines_of(folder)) == 8
     assert not (folder / "out" / "plan.json").exists()
 
