@@ -29,6 +29,8 @@ class Snapshot:
     has_begun: bool
     """The first models are loaded and the clock runs."""
     left_s: float
+    problem: str = ""
+    """The latest caching decision that a node refused, and why."""
 
 
 class Display:
@@ -90,6 +92,7 @@ def line(snapshot: Snapshot) -> str:
         f"{progress(snapshot)}: {status.num_served} served, {status.num_rejected} rejected, "
         f"{status.num_failed} failed, {status.num_open} open; hits {averages.hit_frac:.0%}, "
         f"latency {averages.total_s:.2f} s, utility {averages.utility:.3f}; {held}"
+        + (f"; {snapshot.problem}" if snapshot.problem else "")
     )
 
 
@@ -116,7 +119,7 @@ def table(snapshot: Snapshot) -> Group:
         nodes.add_row(
             node.node_id, node.role.name.lower(), node.address, state, _names(node.resident_models)
         )
-    return Group(numbers, nodes)
+    return Group(numbers, nodes, Text(snapshot.problem, "red"))
 
 
 def _names(models: tuple[str, ...]) -> str:

@@ -247,7 +247,16 @@ def _snapshot(parts: _Parts) -> Snapshot:
         num_slots_per_frame=parts.config.slots_per_frame,
         has_begun=parts.testbed.begun.is_set(),
         left_s=parts.testbed.left_s,
+        problem=_latest_problem(parts.log),
     )
+
+
+def _latest_problem(log: RequestLog) -> str:
+    refused = [cache for cache in log.caches() if cache.error]
+    if not refused:
+        return ""
+    last = refused[-1]
+    return f"SetCache of frame {last.frame + 1} at {last.node_id}: {last.error}"
 
 
 def _node_row(registry: Registry, node_id: str) -> NodeRow:

@@ -61,6 +61,12 @@ def test_a_line_says_where_the_run_is_and_how_it_goes():
     )
 
 
+def test_a_refused_caching_decision_is_shown():
+    refused = dataclasses.replace(SNAPSHOT, problem="SetCache of frame 1 at edge-0: too large")
+    assert line(refused).endswith("; SetCache of frame 1 at edge-0: too large")
+    assert "SetCache of frame 1 at edge-0: too large" in shown(refused, is_terminal=True)
+
+
 def test_before_the_clock_starts_models_are_being_loaded():
     assert line(dataclasses.replace(SNAPSHOT, has_begun=False)).startswith(
         "loading the first models: "
