@@ -28,8 +28,8 @@ Array = NDArray[np.float64]
 
 _GRID = 33
 _SAME = 1e-9
-_NUM_STARTS = 4
-_ROUNDS = 22
+_NUM_STARTS = 8
+_ROUNDS = 16
 _SHRINK = 0.4
 
 

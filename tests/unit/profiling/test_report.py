@@ -102,6 +102,8 @@ def test_scorers_sample_counts_and_floors_are_named(written):
     assert "by zoo-judge-0123 (128 features, 64 px); higher is better" in text
     assert "Real images of the same prompts get 31.50" in text
     assert "N = 20 images a point, features of zoo-judge-0123" in text
+    assert "As many real images get 4.50" in text
+    assert "Real images have 0.0123" in text
     assert "not comparable with published CLIP scores" in text
     assert "code: 0123456789ab\n" in text
     assert "scene-base: weights abcdef012345, guidance 3, 64x64 pixels" in text
