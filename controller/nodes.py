@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _LISTENING = re.compile(rb"^(\S+) \((\w+)\) listening on (\S+:\d+)\s*$")
 
+_SHARING = {"PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StartedNode:
@@ -34,6 +36,7 @@ async def started_node(
     *,
     log_file: Path,
     deadlines: DeadlinesConfig,
+    num_threads: int,
     options: Sequence[str] = (),
     command: Sequence[str] = (sys.executable, "-m", "edge_node"),
 ) -> AsyncIterator[StartedNode]:
@@ -43,6 +46,9 @@ async def started_node(
         config_file: of edge_node; relative paths start at the repository's root.
         log_file: gets the child's standard error.
         deadlines: until it listens, and between SIGTERM and kill.
+        num_threads: of its nets, where the environment and the node's configuration say nothing.
+            Nodes on one host that each take every core, and spin while they wait, slow each
+            other down tenfold: give each a share.
         options: more command line of ``serve``.
         command: the program; tests replace it.
 
@@ -62,7 +68,7 @@ async def started_node(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=_SHARING | {"OMP_NUM_THREADS": str(num_threads)} | os.environ,
             start_new_session=True,  # Ctrl-C is ours: the child is stopped after its requests
         )
     try:

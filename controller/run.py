@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator
@@ -95,6 +96,9 @@ async def _joined(
         secret_file.touch(mode=0o600)
         secret_file.write_bytes(inputs.secret)
 
+        num_started = sum(bool(spec.start) for spec in config.nodes)
+        num_threads = max(1, (os.cpu_count() or 1) // max(1, num_started))
+
         async def join(number: int, spec: NodeSpec) -> None:
             if spec.attach:
                 await _attach(registry, spec.attach, f"nodes[{number}].attach")
@@ -105,6 +109,7 @@ async def _joined(
                     spec.start,
                     log_file=folder / f"node-{number}.log",
                     deadlines=config.deadlines,
+                    num_threads=num_threads,
                     options=("--ticket-secret-file", str(secret_file)),
                 )
             )

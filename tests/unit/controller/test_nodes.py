@@ -26,6 +26,7 @@ def start(tmp_path, script: str, deadlines: DeadlinesConfig = DEADLINES):
             str(tmp_path / "node.toml"),
             log_file=tmp_path / "node.log",
             deadlines=deadlines,
+            num_threads=3,
             options=("--extra",),
             command=(sys.executable, "-c", f"import sys\n{script}"),
         ) as node:
@@ -46,6 +47,19 @@ def test_a_child_gets_its_configuration_a_free_port_and_the_options(tmp_path):
     asked = (tmp_path / "node.log").read_text()
     assert f"'serve', '--config', '{tmp_path}/node.toml', '--address', '127.0.0.1:0'" in asked
     assert "'--extra'" in asked
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, "3 PASSIVE"), ("5", "5 PASSIVE")])
+def test_a_child_gets_its_share_of_threads_unless_the_user_says_otherwise(
+    tmp_path, monkeypatch, told, expected
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if told:
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+    tell = "import os\nprint(*map(os.environ.get, ['OMP_NUM_THREADS', 'OMP_WAIT_POLICY']), file="
+    start(tmp_path, tell + "sys.stderr)\n" + LISTENS + SLEEPS)
+    assert (tmp_path / "node.log").read_text().strip() == expected
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
@@ -75,7 +89,7 @@ def test_a_child_that_never_listens_is_given_up_and_stopped(tmp_path):
 def test_a_configuration_that_is_not_there_is_refused(tmp_path):
     async def scenario():
         async with started_node(
-            "no/such.toml", log_file=tmp_path / "node.log", deadlines=DEADLINES
+            "no/such.toml", log_file=tmp_path / "node.log", deadlines=DEADLINES, num_threads=1
         ):
             pass
 
