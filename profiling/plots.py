@@ -67,7 +67,8 @@ def latency(profile: Profile) -> bytes:
             )  # fmt: skip
             dense = np.linspace(0, max(fit.num_steps), 50)
             axes.plot(dense, curves.affine(dense, fit.b1.value, fit.b2.value), color=colour, lw=1)
-    axes.set_ylim(bottom=0)
+    highest = max(max(fit.median_s) for model in profile.models for fit in model.latency)
+    axes.set_ylim(0, 1.3 * highest)  # one disturbed repeat must not flatten everything else
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return _png(figure)
 

@@ -13,6 +13,7 @@ from profiling.records import Estimate, ModelProfile, Profile, QualityFit
 from profiling.samples import QualitySample, Sample
 
 _GRID_PROMPTS = 6
+_QUIET_RATIO = 1.5
 _DIGITS = {"clip_score": 2, "fid": 2, "total_variation": 4}
 
 
@@ -179,12 +180,30 @@ def _latency(profile: Profile) -> list[Block]:
         ),
         Table(_latency_table(profile)),
         Picture("plot-latency.png", "seconds to generate against denoising steps"),
+        *_disturbance(profile),
         Heading("Loading and size"),
         Table(_load_table(profile)),
         Text(
             "Cold is the first load in a fresh process, the import of the model's classes included;"
             " the operating system may still hold the files in memory."
         ),
+    ]
+
+
+def _disturbance(profile: Profile) -> list[Block]:
+    """Return a warning where repeats differ so much that something else was at work."""
+    fits = [fit for model in profile.models for fit in model.latency]
+    ratios = [p90 / p50 for fit in fits for p90, p50 in zip(fit.p90_s, fit.median_s, strict=True)]
+    disturbed = sum(ratio > _QUIET_RATIO for ratio in ratios)
+    if not disturbed:
+        return []
+    return [
+        Text(
+            f"Warning: at {disturbed} of {len(ratios)} points the 90th percentile is more than"
+            f" {_QUIET_RATIO:g} times the median, at worst {max(ratios):.1f} times: the machine was"
+            " busy with something else. Medians bear some of that; measure again (--fresh) when it"
+            " is quiet."
+        )
     ]
 
 

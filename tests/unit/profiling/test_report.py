@@ -151,6 +151,21 @@ def test_curves_that_do_not_saturate_are_not_said_to(profile, measured, image_fo
     )
 
 
+def test_a_disturbed_machine_is_told(profile, measured, image_folder, written):
+    model = profile.models[0]
+    fit = model.latency[0]
+    tails = (*fit.p90_s[:-1], 4 * fit.median_s[-1])
+    changed = dataclasses.replace(model, latency=(dataclasses.replace(fit, p90_s=tails),))
+    profile = dataclasses.replace(profile, models=(changed, profile.models[1]))
+
+    report.write(profile, measured, image_folder, "1 s")
+
+    said = (image_folder / "report.md").read_text()
+    assert "Warning: at 1 of 12 points the 90th percentile is more than 1.5 times" in said
+    assert "at worst 4.0 times" in said
+    assert "Warning" not in (written / "report.md").read_text()
+
+
 def test_other_scorers_bring_no_words_about_the_judge(profile, measured, image_folder):
     profile = dataclasses.replace(profile, clip_scorer="CLIP clip-vit-base-patch32 (0123)")
 
