@@ -167,10 +167,7 @@ class Registry:
     def models(self) -> tuple[str, ...]:
         """Return every model of every catalog, in the order of the catalogs."""
         names = {
-            model.model_id: None
-            for entry in self._entries.values()
-            if entry.status
-            for model in entry.status.models
+            model.model_id: None for status in self.last_statuses() for model in status.models
         }
         return tuple(names)
 
@@ -183,8 +180,12 @@ class Registry:
         return self._entries[node_id].role
 
     def last_statuses(self) -> list[NodeStatus]:
-        """Return the last status of every node that ever answered."""
-        return [entry.status for entry in self._entries.values() if entry.status]
+        """Return the last status of every node that ever answered, by node_id.
+
+        Not in the order in which they came: the same run draws the same requests.
+        """
+        entries = sorted(self._entries.values(), key=lambda entry: entry.node_id)
+        return [entry.status for entry in entries if entry.status]
 
     def summaries(self) -> tuple[NodeSummary, ...]:
         """Return the nodes as RunStatus shows them."""
