@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
@@ -140,7 +140,7 @@ class LatentData:
 
 
 @torch.no_grad()
-def encode_scenes(autoencoder: AutoencoderKL, file: Path) -> LatentData:
+def encode_scenes(autoencoder: AutoencoderTiny, file: Path) -> LatentData:
     """Return the training latents, from ``file`` where it exists; else render, encode and write it.
 
     Sets the autoencoder's ``scaling_factor`` so that the latents have unit variance.
@@ -151,8 +151,8 @@ def encode_scenes(autoencoder: AutoencoderKL, file: Path) -> LatentData:
         parts = []
         for start in range(0, NUM_SCENES, 250):
             images = to_tensor(scenes.render(drawn[start : start + 250], rng))
-            means = autoencoder.encode(images.to(autoencoder.device)).latent_dist.mean
-            parts.append(means.half().cpu())
+            latents = autoencoder.encode(images.to(autoencoder.device)).latents
+            parts.append(latents.half().cpu())
             if start % 10_000 == 0:
                 logger.info("encoded %d/%d training scenes", start, NUM_SCENES)
         ids = text.token_ids([scene.caption for scene in drawn]).to(torch.int16)
@@ -165,7 +165,7 @@ def encode_scenes(autoencoder: AutoencoderKL, file: Path) -> LatentData:
 
 
 def export(
-    unet: UNet2DConditionModel, encoder: CLIPTextModel, autoencoder: AutoencoderKL, folder: Path
+    unet: UNet2DConditionModel, encoder: CLIPTextModel, autoencoder: AutoencoderTiny, folder: Path
 ) -> None:
     """Write a Stable Diffusion folder in float16 that ``StableDiffusionPipeline`` loads."""
     parts = {"unet": unet, "text_encoder": encoder, "vae": autoencoder}

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
-from edge_node.zoo import checker, judge, scenes
+from edge_node.zoo import autoencoder, checker, judge, scenes
 from edge_node.zoo.train import WEIGHTS
 from protos import logs, manifest
 from protos.seeds import stream
@@ -144,11 +144,18 @@ def draw_grid(grids: dict[str, np.ndarray], file: Path) -> None:
     sheet.save(file)
 
 
-def table(scores: Sequence[Score], judge_frac: float, checker_frac: float, name: str) -> str:
+def table(
+    scores: Sequence[Score],
+    judge_frac: float,
+    checker_frac: float,
+    autoencoder_frac: float,
+    name: str,
+) -> str:
     """Return the figures as Markdown."""
     lines = [
         f"Judge `{name}`: right caption of 64 for {judge_frac:.1%} of held-out rendered scenes.",
-        f"Exact checker: {checker_frac:.1%} of held-out rendered scenes read right.",
+        f"Exact checker: {checker_frac:.1%} of held-out rendered scenes read right, and "
+        f"{autoencoder_frac:.1%} of those after the autoencoder (no denoiser can do better).",
         "",
         "| model | steps | one object, exact | two objects, exact | CLIP score | images |",
         "|---|---|---|---|---|---|",
@@ -175,13 +182,19 @@ def main() -> int:
     rng = stream(settings.seed, "rendered")
     judge_frac = judge.retrieval_frac(the_judge, rng)
     rendered = scenes.draw(rng, 1000, "held-out")
-    checker_frac = float(np.mean([*map(checker.matches, scenes.render(rendered, rng), rendered)]))
+    images = scenes.render(rendered, rng)
+    checker_frac = float(np.mean([*map(checker.matches, images, rendered)]))
+    vae = AutoencoderTiny.from_pretrained(
+        settings.weights / MODELS[-1] / "vae", dtype=torch.float32
+    )
+    restored = autoencoder.reconstruct(vae, images)
+    autoencoder_frac = float(np.mean([*map(checker.matches, restored, rendered)]))
     scores, grids = [], {}
     for model in MODELS:
         if (settings.weights / model).exists():
             found, grids[model] = score(model, settings, the_judge)
             scores += found
-    text = table(scores, judge_frac, checker_frac, the_judge.scorer_name)
+    text = table(scores, judge_frac, checker_frac, autoencoder_frac, the_judge.scorer_name)
     draw_grid(grids, settings.out / "grid.png")
     record = {
         "manifest": asdict(manifest.collect()),
@@ -189,6 +202,7 @@ def main() -> int:
         "judge": the_judge.scorer_name,
         "judge_retrieval_frac": judge_frac,
         "checker_frac": checker_frac,
+        "autoencoder_frac": autoencoder_frac,
         "scores": [asdict(s) for s in scores],
     }
     (settings.out / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderTiny
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModel
@@ -54,7 +54,7 @@ class Trainer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._autoencoder: AutoencoderKL | None = None
+        self._autoencoder: AutoencoderTiny | None = None
 
     def train(self, model: Model) -> None:
         """Train one net to its end and export it."""
@@ -65,7 +65,7 @@ class Trainer:
         else:
             self._denoiser(model)
 
-    def autoencoder(self) -> AutoencoderKL:
+    def autoencoder(self) -> AutoencoderTiny:
         """Return the trained autoencoder; training it is a no-op once it is finished."""
         if self._autoencoder is None:
             recipe = self._recipe(autoencoder.RECIPE)
@@ -73,7 +73,9 @@ class Trainer:
             folder = self._settings.work / "autoencoder"
             trained_net, trained = fit(net, autoencoder.loss_at, recipe, folder)
             self._autoencoder = trained_net.net.eval()
-            self._card("autoencoder", trained_net, recipe, trained, "AutoencoderKL, 64x64 to 8x8x8")
+            self._card(
+                "autoencoder", trained_net, recipe, trained, "AutoencoderTiny, 64x64 to 8x8x8"
+            )
         return self._autoencoder
 
     def _judge(self) -> None:
