@@ -151,7 +151,7 @@ def test_damaged_weights_are_refused_and_the_cache_stays_whole(own_model_root, t
         async with EdgeNodeClient(address, deadline_s=60) as client:
             await client.load_model("tiny")
             file.write_bytes(file.read_bytes()[:-100])
-            with pytest.raises(errors.ModelLoadError, match="'small'.*bytes expected"):
+            with pytest.raises(errors.ModelLoadError, match=r"'small'.*bytes expected"):
                 await client.load_model("small")
             with pytest.raises(errors.ModelLoadError):
                 await client.set_cache(["small"])
