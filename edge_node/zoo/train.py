@@ -54,29 +54,23 @@ class Trainer:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._autoencoder: AutoencoderTiny | None = None
 
     def train(self, model: Model) -> None:
         """Train one net to its end and export it."""
         if model == "autoencoder":
-            self.autoencoder()
+            self._autoencoder()
         elif model == "judge":
             self._judge()
         else:
             self._denoiser(model)
 
-    def autoencoder(self) -> AutoencoderTiny:
-        """Return the trained autoencoder; training it is a no-op once it is finished."""
-        if self._autoencoder is None:
-            recipe = self._recipe(autoencoder.RECIPE)
-            net = autoencoder.Reconstruction(autoencoder.build())
-            folder = self._settings.work / "autoencoder"
-            trained_net, trained = fit(net, autoencoder.loss_at, recipe, folder)
-            self._autoencoder = trained_net.net.eval()
-            self._card(
-                "autoencoder", trained_net, recipe, trained, "AutoencoderTiny, 64x64 to 8x8x8"
-            )
-        return self._autoencoder
+    def _autoencoder(self) -> None:
+        recipe = self._recipe(autoencoder.RECIPE)
+        net = autoencoder.Reconstruction(autoencoder.build())
+        folder = self._settings.work / "autoencoder"
+        net, trained = fit(net, autoencoder.loss_at, recipe, folder)
+        net.net.save_pretrained(self._settings.weights / "autoencoder")
+        self._card("autoencoder", net, recipe, trained, "AutoencoderTiny, 64x64 to 8x8x8")
 
     def _judge(self) -> None:
         recipe = self._recipe(judge.RECIPE)
@@ -88,7 +82,10 @@ class Trainer:
 
     def _denoiser(self, model: Model) -> None:
         variant = denoiser.VARIANTS[model]
-        vae = self.autoencoder()
+        vae_folder = self._settings.weights / "autoencoder"
+        if not (vae_folder / "config.json").exists():
+            self._autoencoder()
+        vae = AutoencoderTiny.from_pretrained(vae_folder, dtype=torch.float32)
         data = denoiser.encode_scenes(vae, self._settings.work / "latents.safetensors")
         recipe = self._recipe(variant.recipe)
         net = denoiser.Denoising(denoiser.build(variant.channels), self._text_encoder(model))
