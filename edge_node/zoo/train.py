@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 from diffusers import AutoencoderTiny
 from diffusers.utils import logging as diffusers_logging
