@@ -4,3 +4,5 @@ import os
 
 # transformers says at import, each time, that torchvision is missing; nothing here needs it.
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+# Idle OpenMP threads sleep: spinning ones starve every other process of a small machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
