@@ -156,7 +156,7 @@ def encode_scenes(autoencoder: AutoencoderTiny, file: Path) -> LatentData:
             if start % 10_000 == 0:
                 logger.info("encoded %d/%d training scenes", start, NUM_SCENES)
         ids = text.token_ids([scene.caption for scene in drawn]).to(torch.int16)
-        save_file({"latents": torch.cat(parts), "ids": ids}, file)
+        save_file({"latents": torch.cat(parts).contiguous(), "ids": ids}, file)
     data = load_file(file)
     scale = 1 / data["latents"].float().std().item()
     autoencoder.register_to_config(scaling_factor=scale)
