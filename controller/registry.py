@@ -166,9 +166,7 @@ class Registry:
 
     def models(self) -> tuple[str, ...]:
         """Return every model of every catalog, in the order of the catalogs."""
-        names = {
-            model.model_id: None for status in self.last_statuses() for model in status.models
-        }
+        names = {model.model_id: None for status in self.last_statuses() for model in status.models}
         return tuple(names)
 
     def address(self, node_id: str) -> str:

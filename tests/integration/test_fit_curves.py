@@ -51,6 +51,7 @@ def start(folder, *arguments):
         command(folder, *arguments),
         cwd=folder,  # not the project's root: nothing may depend on where one stands
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a CI may ignore it
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

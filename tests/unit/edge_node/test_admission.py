@@ -65,7 +65,7 @@ def ticket(**changes: object) -> bytes:
         model_id="a",
         num_steps=8,
         rate_bps=1e6,
-        expires_unix_s=datetime.now(UTC).timestamp() + 60,
+        expires_unix_s=datetime.now(UTC).timestamp() + 3600,
     )
     return tickets.issue(replace(claims, **changes), SECRET)
 
