@@ -66,12 +66,16 @@ class Trainer:
             self._denoiser(model)
 
     def _autoencoder(self) -> None:
-        recipe = self._recipe(autoencoder.RECIPE)
         net = autoencoder.Reconstruction(autoencoder.build())
-        folder = self._settings.work / "autoencoder"
-        net, trained = fit(net, autoencoder.loss_at, recipe, folder)
+        recipe = self._recipe(autoencoder.RECIPE)
+        net, both = fit(net, autoencoder.loss_at, recipe, self._settings.work / "autoencoder")
+        net.net.encoder.requires_grad_(requires_grad=False)
+        recipe = self._recipe(autoencoder.DECODER_RECIPE)
+        net, decoder = fit(net, autoencoder.loss_at, recipe, self._settings.work / "decoder")
         net.net.save_pretrained(self._settings.weights / "autoencoder")
-        self._card("autoencoder", net, recipe, trained, "AutoencoderTiny, 64x64 to 8x8x8")
+        what = "AutoencoderTiny, 64x64 to 8x8x8; the card is of its decoder's training, after "
+        what += f"{both.num_updates:,} updates of both halves in {both.wall_s / 60:.0f} min"
+        self._card("autoencoder", net, recipe, decoder, what)
 
     def _judge(self) -> None:
         recipe = self._recipe(judge.RECIPE)
