@@ -1,0 +1,107 @@
+"""A learner's state on disk: tensors as safetensors, the rest as JSON beside them.
+
+Owns the pair of files and the refusal of a pair that belongs elsewhere. Refuses pickle. The JSON
+is written last and holds the tensors' digest, so a pair torn by a crash is refused, not read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors.torch import load, save
+from torch import Tensor
+
+from protos.config import ConfigError
+
+FORMAT = 1
+_KEYS = {"format", "identity", "state", "tensors_sha256"}
+
+
+def write(
+    stem: Path, tensors: Mapping[str, Tensor], identity: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    """Write ``stem``.safetensors and ``stem``.json, each whole or not at all.
+
+    Args:
+        stem: Path without suffix; its folder exists.
+        tensors: By name; no two share memory.
+        identity: What a reader must have in common: configuration, sizes.
+        state: What a reader takes over: counters, generators.
+    """
+    blob = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+    facts = {
+        "format": FORMAT,
+        "identity": msgspec.to_builtins(identity),
+        "state": state,
+        "tensors_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+    _replace(_file(stem, "safetensors"), blob)
+    _replace(_file(stem, "json"), json.dumps(facts, indent=2).encode())
+
+
+def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return (tensors, state) of the pair that was written under the same identity.
+
+    Raises:
+        ConfigError: a file is missing or damaged, or the identity is another; the message names
+            what differs on both sides.
+    """
+    facts = _facts(stem)
+    expected = {"format": FORMAT, **_flat(msgspec.to_builtins(identity))}
+    found = {"format": facts["format"], **_flat(facts["identity"])}
+    if found != expected:
+        raise ConfigError(f"{stem} was saved by another learner: {_difference(found, expected)}")
+    blob = _read_bytes(_file(stem, "safetensors"))
+    if hashlib.sha256(blob).hexdigest() != facts["tensors_sha256"]:
+        raise ConfigError(f"{stem}.safetensors is not the file that {stem.name}.json describes")
+    return load(blob), facts["state"]
+
+
+def _facts(stem: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(_read_bytes(_file(stem, "json")))
+    except ValueError as error:
+        raise ConfigError(f"{stem}.json is damaged: {error}") from error
+    if not isinstance(facts, dict) or facts.keys() != _KEYS:
+        raise ConfigError(f"{stem}.json is not a learner's checkpoint")
+    return facts
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested mappings under dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= _flat(value, f"{prefix}{name}.")
+        else:
+            leaves[f"{prefix}{name}"] = value
+    return leaves
+
+
+def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    names = sorted(found.keys() | expected.keys())
+    return "; ".join(
+        f"{name} is {found.get(name)!r} in the checkpoint and {expected.get(name)!r} here"
+        for name in names
+        if found.get(name) != expected.get(name)
+    )
+
+
+def _file(stem: Path, suffix: str) -> Path:
+    return stem.with_name(f"{stem.name}.{suffix}")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)

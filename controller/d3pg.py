@@ -1,0 +1,240 @@
+"""D3PG, and with an MLP actor DDPG: who gets which bandwidth and steps, learnt per slot.
+
+Owns the nets, their targets, exploration and one update. Refuses the environment, the replay and
+the amender: it turns arrays into raw actions in -1..1, and minibatches into metrics.
+
+    loop:  raw = agent.act(user_features, user_mask, context, explore=True)
+           reward = testbed(amend(raw))                     # [env, user]
+           replay.add(...);  agent.update(replay.sample(n))
+
+Source: DDPG, Lillicrap et al. 2016; with a diffusion actor, public code of D2SAC (Du et al. 2024)
+and the later D3PG of this paper's first author (arXiv 2507.20524). Departures: docs/algorithms.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controller import checkpoint, losses
+from controller.networks import (
+    ACTION_DIM,
+    Actor,
+    NetConfig,
+    Slot,
+    SlotSizes,
+    build_actor,
+    build_critic,
+    slot_of,
+)
+from controller.optimiser import Adam, slow_copy
+from controller.replay import Fields
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class D3pgConfig:
+    """How the allocation is learnt."""
+
+    nets: NetConfig = field(default_factory=NetConfig)
+    """Actor and critic."""
+    discount: float = 0.0
+    """Worth of the next slot, 0..1; 0 makes slots independent, and updates half as costly."""
+    actor_learning_rate: float = 1e-3
+    """Adam's, of the actor."""
+    critic_learning_rate: float = 1e-3
+    """Adam's, of the critic."""
+    target_rate: float = 0.005
+    """How far target nets move to the learnt ones at each update."""
+    exploration_std: float = 0.1
+    """Of the Gaussian added to raw actions while exploring."""
+    num_random_decisions: int = 0
+    """First exploring decisions that are uniform in -1..1, in every environment."""
+    critic_head_start: int = 300
+    """First updates that move the critic alone: an actor that follows a critic which has not yet
+    seen that users share one band runs into its bounds and stays there."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount <= 1:
+            raise ValueError(f"discount must be 0..1, got {self.discount}")
+        if not 0 < self.target_rate <= 1:
+            raise ValueError(f"target_rate must be > 0 and <= 1, got {self.target_rate}")
+        for name in ("actor_learning_rate", "critic_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+        for name in ("exploration_std", "num_random_decisions", "critic_head_start"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+def replay_fields(config: D3pgConfig, sizes: SlotSizes) -> Fields:
+    """Return what one transition holds; the next slot only where it counts (discount > 0)."""
+    users = sizes.num_users
+    slot = {
+        "user_features": ((users, sizes.user_dim), torch.float32),
+        "user_mask": ((users,), torch.bool),
+        "context": ((sizes.context_dim,), torch.float32),
+    }
+    fields = {
+        **slot,
+        "raw_action": ((users, ACTION_DIM), torch.float32),
+        "reward": ((users,), torch.float32),
+    }
+    if config.discount:
+        fields |= {f"next_{name}": kind for name, kind in slot.items()}
+        fields["continues"] = ((), torch.bool)
+    return fields
+
+
+class D3pg:
+    """Actor and critic, their targets, and the generator that they draw from."""
+
+    def __init__(self, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator) -> None:
+        self._config = config
+        self._sizes = sizes
+        self._rng = rng
+        self._actor = build_actor(config.nets, sizes, rng)
+        self._critic = build_critic(config.nets, sizes, rng)
+        self._is_decomposed = config.nets.form == "set"
+        self._actor_adam = Adam(self._actor, config.actor_learning_rate)
+        self._critic_adam = Adam(self._critic, config.critic_learning_rate)
+        self._target_actor, self._target_actor_vector = slow_copy(self._actor)
+        self._target_critic, self._target_critic_vector = slow_copy(self._critic)
+        self._num_decisions = 0
+
+    def act(
+        self,
+        user_features: NDArray[np.float32],
+        user_mask: NDArray[np.bool_],
+        context: NDArray[np.float32],
+        *,
+        explore: bool,
+    ) -> NDArray[np.float32]:
+        """Return raw actions [env, user, 2] in -1..1; 0 for inactive users.
+
+        Without exploration the diffusion actor still draws the noise that its chain begins with.
+
+        Args:
+            user_features: [env, user, F], finite.
+            user_mask: [env, user].
+            context: [env, C], finite.
+            explore: Whether to add Gaussian noise, and to act at random at first.
+
+        Raises:
+            ValueError: arrays of another shape than the sizes say.
+        """
+        self._require_shapes(user_features, user_mask, context)
+        if explore:
+            self._num_decisions += 1
+            if self._num_decisions <= self._config.num_random_decisions:
+                shape = (*user_mask.shape, ACTION_DIM)
+                drawn = self._rng.uniform(-1, 1, shape) * user_mask[:, :, None]
+                return np.asarray(drawn, np.float32)
+        with torch.inference_mode():
+            slot = slot_of(
+                torch.from_numpy(user_features),
+                torch.from_numpy(user_mask),
+                torch.from_numpy(context),
+            )
+            raw = self._choose(self._actor, slot)
+            if explore:
+                raw = raw + self._config.exploration_std * self._normal(raw.shape)
+                raw = raw.clamp_(-1.0, 1.0) * slot.mask.unsqueeze(2)
+            return raw.numpy()
+
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch with the fields of ``replay_fields``; return the metrics."""
+        slot = slot_of(minibatch["user_features"], minibatch["user_mask"], minibatch["context"])
+        reward, mask = minibatch["reward"], slot.mask
+        if not self._is_decomposed:  # the flat critic rates the slot as one
+            reward = losses.active_mean(reward, mask).unsqueeze(1)
+            mask = mask.amax(1, keepdim=True)
+        target = self._target(minibatch, reward) if self._config.discount else reward
+
+        q = self._critic(slot, minibatch["raw_action"])
+        critic_loss = losses.td_loss(q, target, mask)
+        self._critic_adam.minimise(critic_loss)
+
+        raw = self._choose(self._actor, slot)
+        actor_loss = losses.policy_loss(self._critic(slot, raw), mask)
+        if self._critic_adam.num_updates > self._config.critic_head_start:
+            self._actor_adam.minimise(actor_loss)
+
+        rate = self._config.target_rate
+        self._target_actor_vector.lerp_(self._actor_adam.vector, rate)
+        self._target_critic_vector.lerp_(self._critic_adam.vector, rate)
+        return {
+            "d3pg/critic_loss": critic_loss.item(),
+            "d3pg/actor_value": -actor_loss.item(),
+            "d3pg/target_mean": losses.active_mean(target, mask).mean().item(),
+            "d3pg/saturated_frac": (raw.detach().abs() > 0.99).float().mean().item(),
+        }
+
+    def save(self, stem: Path) -> None:
+        """Write weights, moments, targets and generator to ``stem``.safetensors and .json."""
+        state = {
+            "num_critic_updates": self._critic_adam.num_updates,
+            "num_actor_updates": self._actor_adam.num_updates,
+            "num_decisions": self._num_decisions,
+            "rng": self._rng.bit_generator.state,
+        }
+        checkpoint.write(stem, self.tensors(), self._identity(), state)
+
+    def load(self, stem: Path) -> None:
+        """Become what was saved: acts and updates go on as if they had never stopped.
+
+        Raises:
+            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
+                the message names both sides.
+        """
+        tensors, state = checkpoint.read(stem, self._identity())
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        self._actor_adam.num_updates = state["num_actor_updates"]
+        self._critic_adam.num_updates = state["num_critic_updates"]
+        self._num_decisions = state["num_decisions"]
+        self._rng.bit_generator.state = state["rng"]
+
+    def _target(self, minibatch: Mapping[str, Tensor], reward: Tensor) -> Tensor:
+        with torch.no_grad():
+            slot = slot_of(
+                minibatch["next_user_features"],
+                minibatch["next_user_mask"],
+                minibatch["next_context"],
+            )
+            raw = self._choose(self._target_actor, slot)
+            next_q = self._target_critic(slot, raw)
+            mask = slot.mask if self._is_decomposed else slot.mask.amax(1, keepdim=True)
+            discount = self._config.discount * minibatch["continues"]
+            return losses.decomposed_target(reward, discount, next_q, mask)
+
+    def _choose(self, actor: Actor, slot: Slot) -> Tensor:
+        noise = self._normal((actor.num_noises, *slot.mask.shape, ACTION_DIM))
+        raw: Tensor = actor(slot, noise)
+        return raw * slot.mask.unsqueeze(2)
+
+    def _normal(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(self._rng.standard_normal(shape, dtype=np.float32))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights, moments and targets by name, as they are now (no copies)."""
+        return {
+            **self._actor_adam.tensors("actor"),
+            **self._critic_adam.tensors("critic"),
+            "target_actor": self._target_actor_vector,
+            "target_critic": self._target_critic_vector,
+        }
+
+    def _identity(self) -> dict[str, object]:
+        return {"kind": "d3pg", "config": self._config, "sizes": self._sizes}
+
+    def _require_shapes(self, *arrays: NDArray[np.generic]) -> None:
+        sizes = self._sizes
+        wanted = ((sizes.num_users, sizes.user_dim), (sizes.num_users,), (sizes.context_dim,))
+        names = ("user_features", "user_mask", "context")
+        for name, array, shape in zip(names, arrays, wanted, strict=True):
+            if array.shape != (len(arrays[0]), *shape):
+                raise ValueError(f"{name} must have shape {('env', *shape)}, got {array.shape}")

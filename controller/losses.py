@@ -1,0 +1,104 @@
+"""What the learners minimise: targets and losses as functions of tensors.
+
+Owns the formulas. Refuses nets, optimisers and replay. Every function names the shapes it takes.
+
+    r_u  own reward of user u              γ  discount, 0 where the episode ended (code: discount)
+    m_u  1 where user u is active          δ  error of a prediction (code: error)
+    V'   value of the next slot            Q  value (code: q)
+
+The value of a slot is the mean of its active users' values, as its reward is the mean of their
+rewards. So ``y_u = r_u + γ V'`` for every active user makes their mean the ordinary target
+``r + γ V'``: splitting it changes no objective, but gives the critic one target for each user.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def active_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over active users; 0 where nobody is.
+
+    Args:
+        values: [env, user].
+        mask: float [env, user], 1 where active.
+
+    Returns:
+        [env].
+    """
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+
+
+def decomposed_target(
+    reward: Tensor, discount: Tensor, next_q: Tensor, next_mask: Tensor
+) -> Tensor:
+    """Return ``y_u = r_u + γ V'``, with V' the mean of the next slot's active users' values.
+
+    Args:
+        reward: [env, user]; one column where the critic rates the slot as a whole.
+        discount: [env].
+        next_q: [env, user], the target critic's.
+        next_mask: float [env, user].
+
+    Returns:
+        [env, user].
+    """
+    return reward + (discount * active_mean(next_q, next_mask)).unsqueeze(1)
+
+
+def td_loss(q: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of ``δ²`` over all active users of all slots (scalar).
+
+    Args:
+        q: [env, user].
+        target: [env, user].
+        mask: float [env, user].
+    """
+    error = (q - target) * mask
+    return error.square().sum() / mask.sum().clamp(min=1.0)
+
+
+def policy_loss(q: Tensor, mask: Tensor) -> Tensor:
+    """Return the deterministic policy gradient's loss: minus the mean value of a slot (scalar).
+
+    Args:
+        q: [env, user], of the actor's own actions.
+        mask: float [env, user].
+
+    Source: Silver et al. 2014; Lillicrap et al. 2016 (DDPG).
+    """
+    return -active_mean(q, mask).mean()
+
+
+def double_q_target(
+    reward: Tensor, discount: Tensor, q_online: Tensor, q_target: Tensor, feasible: Tensor
+) -> Tensor:
+    """Return the double-DQN target: the online net picks the action, the target net rates it.
+
+    Args:
+        reward: [minibatch].
+        discount: [minibatch], γ, or 0 where the episode ended (not where it was cut off).
+        q_online: [minibatch, action], of the next observation.
+        q_target: [minibatch, action], of the next observation.
+        feasible: bool [minibatch, action]; others are never picked. At least one a row where
+            discount > 0.
+
+    Returns:
+        [minibatch].
+
+    Source: van Hasselt, Guez, Silver 2016. Departs: infeasible actions are masked.
+    """
+    picked = q_online.masked_fill(~feasible, -torch.inf).argmax(1, keepdim=True)
+    return reward + discount * q_target.gather(1, picked).squeeze(1)
+
+
+def huber_loss(q: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of δ² / 2 where |δ| <= 1 and of |δ| - 1/2 elsewhere (scalar).
+
+    Args:
+        q: [minibatch], of the actions that were taken.
+        target: [minibatch].
+
+    Source: Huber 1964; as in DQN, Mnih et al. 2015.
+    """
+    return functional.huber_loss(q, target)
