@@ -3,15 +3,22 @@
 The one place of these formulas: the live system and a simulator both call it. Mathematics only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from controller.config import UtilityConfig
 from profiling import curves
 from profiling.records import ModelProfile, Profile
 from protos.config import ConfigError
 from protos.messages import Timings
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_Values = TypeVar("_Values", float, Array)
 
 CAUSES = ("wait_s", "upload_s", "queue_s", "load_s", "generate_s", "backhaul_s", "download_s")
 """The parts of total_s, in the order of a request's way."""
@@ -110,7 +117,41 @@ def _load_s(model: ModelProfile) -> float:
     return model.load_warm_s if model.load_warm_s > 0 else model.load_cold_s
 
 
-def utility(quality: float, total_s: float, config: UtilityConfig) -> float:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ModelTable:
+    """Some models' curves as arrays, for many requests at once."""
+
+    model_ids: tuple[str, ...]
+    curve: Array
+    """[model, 4]: A1 (steps), A2, A3 (steps), A4."""
+    step_s: Array
+    overhead_s: Array
+    image_bytes: Array
+    resident_bytes: Ints
+    load_s: Array
+    max_num_steps: Ints
+    """The most steps that anybody gives an image of the model; what the cloud gives."""
+    quality: Array
+    """[model, num_steps] from 0 steps to the largest max_num_steps."""
+
+
+def model_table(models: Sequence[ModelCurves], max_num_steps: int) -> ModelTable:
+    """Return models as arrays; nobody gives an image more than ``max_num_steps``."""
+    limits = [min(model.max_num_steps, max_num_steps) for model in models]
+    return ModelTable(
+        model_ids=tuple(model.model_id for model in models),
+        curve=np.array([model.curve for model in models]),
+        step_s=np.array([model.step_s for model in models]),
+        overhead_s=np.array([model.overhead_s for model in models]),
+        image_bytes=np.array([model.image_bytes for model in models]),
+        resident_bytes=np.array([model.resident_bytes for model in models]),
+        load_s=np.array([model.load_s for model in models]),
+        max_num_steps=np.array(limits),
+        quality=np.array([[m.quality(steps) for steps in range(max(limits) + 1)] for m in models]),
+    )
+
+
+def utility(quality: _Values, total_s: _Values, config: UtilityConfig) -> _Values:
     """Return ``w * quality - (1 - w) * total_s / reference_latency_s``."""
     weight = config.quality_weight
     return weight * quality - (1 - weight) * total_s / config.reference_latency_s

@@ -1,6 +1,7 @@
 """The radio cell: random waypoint walks, path loss, shadowing, fading, and Shannon's rate.
 
-Owns the channel of every user, all users at once. Refuses to know requests or decisions.
+Owns the channel of every user, all users (and, in a simulator, all environments) at once. Refuses
+to know requests or decisions.
 
     g   channel power gain, unitless          P   transmit power, W
     b   share of the bandwidth, 0..1          W   bandwidth, Hz
@@ -16,6 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from controller.config import RadioConfig
 
 Array = NDArray[np.float64]
+
+MIN_RATE_BPS = 1.0
+"""Of whoever is granted a share: one of 0 is slow beyond use, but no division by 0."""
 
 
 def path_loss_db(distance_m: ArrayLike) -> Array:
@@ -47,28 +51,32 @@ def rate_bps(
 
 
 class RadioCell:
-    """The users' channels over time; ``step`` moves them on by one slot."""
+    """The users' channels over time; ``step`` moves them on by one slot.
 
-    def __init__(self, config: RadioConfig, num_users: int, rng: np.random.Generator) -> None:
+    ``shape`` is (user,), or (env, user) for as many cells side by side; every array has it.
+    """
+
+    def __init__(
+        self, config: RadioConfig, shape: int | tuple[int, ...], rng: np.random.Generator
+    ) -> None:
         self._config = config
         self._rng = rng
-        self._positions = self._points(num_users)  # [user, 2], metres from the base station
-        self._targets = self._points(num_users)
-        self._speeds = self._draw_speeds(num_users)
-        self._shadowing_db = rng.normal(0.0, config.shadowing_db, num_users)
-        self._fading = rng.exponential(1.0, num_users)
+        self._shape = (shape,) if isinstance(shape, int) else shape
+        self._positions = self._points()  # [..., user, 2], metres from the base station
+        self._targets = self._points()
+        self._speeds = self._draw_speeds()
+        self._shadowing_db = rng.normal(0.0, config.shadowing_db, self._shape)
+        self._fading = rng.exponential(1.0, self._shape)
 
     @property
     def positions_m(self) -> Array:
-        """Positions [user, 2] in metres from the base station."""
+        """Positions [..., user, 2] in metres from the base station."""
         return self._positions.copy()
 
     @property
     def gains(self) -> Array:
-        """Channel power gains [user] of this slot."""
-        distance_m = np.maximum(
-            np.linalg.norm(self._positions, axis=1), self._config.min_distance_m
-        )
+        """Channel power gains [..., user] of this slot."""
+        distance_m = np.maximum(_length(self._positions), self._config.min_distance_m)
         large_db = -path_loss_db(distance_m) + self._shadowing_db
         return np.asarray(10 ** (large_db / 10) * self._fading)
 
@@ -81,9 +89,9 @@ class RadioCell:
         """Move every user on by ``duration_s`` and draw new fading."""
         moved_m = self._walk(duration_s)
         kept = np.exp(-moved_m / self._config.shadowing_distance_m)
-        fresh = self._rng.normal(0.0, self._config.shadowing_db, len(kept))
+        fresh = self._rng.normal(0.0, self._config.shadowing_db, self._shape)
         self._shadowing_db = kept * self._shadowing_db + np.sqrt(1 - kept**2) * fresh
-        self._fading = self._rng.exponential(1.0, len(kept))  # Rayleigh: the power is exponential
+        self._fading = self._rng.exponential(1.0, self._shape)  # Rayleigh: the power is exponential
 
     def downlink_bps(self, share: ArrayLike, gain: ArrayLike) -> Array:
         """Return the downlink rates of shares of the bandwidth."""
@@ -100,21 +108,27 @@ class RadioCell:
     def _walk(self, duration_s: float) -> Array:
         """Walk towards the targets; who arrives picks a new one. Return the metres moved."""
         way = self._targets - self._positions
-        left_m = np.linalg.norm(way, axis=1)
+        left_m = _length(way)
         reach_m = self._speeds * duration_s
         arrives = reach_m >= left_m
         part = np.where(arrives, 1.0, reach_m / np.maximum(left_m, 1e-9))
-        self._positions = self._positions + way * part[:, None]
+        self._positions = self._positions + way * part[..., None]
         # Drawn for all, so that the stream does not depend on who arrives.
-        targets, speeds = self._points(len(part)), self._draw_speeds(len(part))
-        self._targets = np.where(arrives[:, None], targets, self._targets)
+        targets, speeds = self._points(), self._draw_speeds()
+        self._targets = np.where(arrives[..., None], targets, self._targets)
         self._speeds = np.where(arrives, speeds, self._speeds)
         return np.asarray(np.minimum(reach_m, left_m))
 
-    def _points(self, count: int) -> Array:
-        radius = self._config.cell_radius_m * np.sqrt(self._rng.random(count))
-        angle = 2 * np.pi * self._rng.random(count)
-        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    def _points(self) -> Array:
+        radius = self._config.cell_radius_m * np.sqrt(self._rng.random(self._shape))
+        angle = 2 * np.pi * self._rng.random(self._shape)
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
 
-    def _draw_speeds(self, count: int) -> Array:
-        return self._rng.uniform(self._config.min_speed_mps, self._config.max_speed_mps, count)
+    def _draw_speeds(self) -> Array:
+        return self._rng.uniform(
+            self._config.min_speed_mps, self._config.max_speed_mps, self._shape
+        )
+
+
+def _length(vectors: Array) -> Array:
+    return np.asarray(np.hypot(vectors[..., 0], vectors[..., 1]))
