@@ -10,7 +10,7 @@ from protos import tickets
 from protos.errors import InvalidRequestError, TicketError
 from protos.messages import GenerateRequest
 
-SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm")
+SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm", "flow_euler")
 
 
 class Admission:
@@ -24,7 +24,7 @@ class Admission:
         self._node_id = node_id
         self._secret = secret
 
-    def admit(self, request: GenerateRequest) -> Job:
+    def admit(self, request: GenerateRequest, deadline_s: float = math.inf) -> Job:
         """Return the job, with the model's defaults filled in.
 
         Raises:
@@ -73,6 +73,7 @@ class Admission:
             scheduler=scheduler,
             width_px=config.width_px,
             height_px=config.height_px,
+            deadline_s=deadline_s,
         )
 
     def _check_ticket(self, request: GenerateRequest) -> None:

@@ -89,6 +89,14 @@ class EngineConfig:
     """Precision of the resident weights."""
     num_threads: int = 0
     """CPU threads of the nets; 0: torch's own choice."""
+    max_batch_rows: int = 0
+    """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
+    is first loaded (doubled as long as that saves time per row)."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.max_batch_rows >= 0, f"max_batch_rows must be >= 0, got {self.max_batch_rows}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

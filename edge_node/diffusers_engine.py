@@ -1,44 +1,70 @@
-"""The engine over diffusers pipelines: any folder or hub id that ``DiffusionPipeline`` loads.
+"""The engine over diffusers pipelines: any folder or hub id of a known family, step by step.
 
-One thread owns torch: diffusers patches it process-wide while it builds a model, so only that
-thread builds, moves or runs nets. Out of memory is caught here and nowhere else.
+The asyncio side asks and listens; one device thread (device_thread.py) loads, evicts and takes
+turns: the step batcher says which requests share the next denoiser call (step_batcher.py), the
+denoising loop takes the step (denoising.py). Out of memory is caught here and nowhere else.
 """
 
 import asyncio
 import ctypes
 import gc
 import logging
+import math
 import sys
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from numpy.typing import NDArray
 from safetensors import safe_open
 from transformers.utils import logging as transformers_logging
 
-from edge_node import samplers
+from edge_node import denoising, families, samplers
 from edge_node.catalog import Entry
 from edge_node.config import EngineConfig
-from edge_node.engine import ImageDone, Job, StepDone
-from protos.errors import EdgeError, GenerationError, ModelLoadError, OverloadedError
+from edge_node.denoising import Model, Trajectory
+from edge_node.device_thread import DeviceThread
+from edge_node.engine import Event, ImageDone, Job, Started, StepDone
+from edge_node.step_batcher import Lane, StepBatcher
+from protos.errors import (
+    EdgeError,
+    GenerationError,
+    InvalidRequestError,
+    ModelLoadError,
+    NotResidentError,
+    OverloadedError,
+)
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
+_Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
+
+_MOST_ROWS = 64
+_LONG_CALL_S = 0.25
+"""A call this long is not doubled: everybody in it would wait for twice that."""
+_LEAST_GAIN_FRAC = 0.05
+"""What doubling a batch must save of a row's time, or the smaller batch is the limit."""
 
 
-class _StoppedError(Exception):
-    """The caller left; raised between two denoising steps."""
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Seat(Lane):
+    """A request in the batcher, and who listens to it."""
+
+    job: Job
+    loop: asyncio.AbstractEventLoop
+    events: _Events
+    trajectory: Trajectory | None = None
+    """None before its first turn."""
+    device_s: float = 0.0
+    """Its share of the turns that it took part in."""
 
 
 class DiffusersEngine:
-    """One device, its thread, and the pipelines resident on it."""
+    """One device, its thread, and the models resident on it."""
 
     def __init__(self, config: EngineConfig) -> None:
         diffusers_logging.disable_progress_bar()
@@ -50,8 +76,11 @@ class DiffusersEngine:
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
         self._dtype = getattr(torch, config.dtype)
-        self._pipelines: dict[str, Any] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._max_rows = config.max_batch_rows
+        self._models: dict[str, Model] = {}
+        self._row_limits: dict[str, int] = {}
+        self._batcher: StepBatcher[_Seat] = StepBatcher()
+        self._thread = DeviceThread(self._turn)
         if config.num_threads:
             self._thread.submit(torch.set_num_threads, config.num_threads).result()
         self.device_name, self.device_uuid = "cpu", ""
@@ -71,72 +100,204 @@ class DiffusersEngine:
     async def load(self, entry: Entry) -> int:
         """Make a model resident; return the bytes of its parameters and buffers."""
         try:
-            return await self._on_device(self._load, entry)
+            return await self._thread.call(self._load, entry)
         except asyncio.CancelledError:
             await self.evict(entry.model_id)  # it was loaded to its end meanwhile
             raise
 
     async def evict(self, model_id: str) -> None:
         """Drop a model's tensors and hand the memory back."""
-        await self._on_device(self._evict, model_id)
+        await self._thread.call(self._evict, model_id)
 
-    async def generate(self, job: Job) -> AsyncGenerator[StepDone | ImageDone, None]:
-        """Yield StepDone after each denoising step, then ImageDone."""
-        loop = asyncio.get_running_loop()
-        stop = Event()
-        steps: asyncio.Queue[StepDone | None] = asyncio.Queue()
-
-        def on_step(step: int) -> None:
-            if stop.is_set():
-                raise _StoppedError
-            loop.call_soon_threadsafe(steps.put_nowait, StepDone(step))
-
-        work = asyncio.ensure_future(self._on_device(self._generate, job, on_step))
-        work.add_done_callback(lambda _: steps.put_nowait(None))
+    async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Yield Started with its first turn, StepDone after each denoising step, then ImageDone."""
+        events: _Events = asyncio.Queue()
+        seat = await self._thread.call(self._join, job, asyncio.get_running_loop(), events)
         try:
-            while (step := await steps.get()) is not None:
-                yield step
-            yield ImageDone(await work)
+            while True:
+                event = await events.get()
+                if isinstance(event, EdgeError):
+                    raise event
+                yield event
+                if isinstance(event, ImageDone):
+                    return
         finally:
-            stop.set()
-            await _ended(work)
+            await self._thread.call(self._batcher.leave, seat)
 
     async def close(self) -> None:
         """Evict everything and end the thread."""
-        for model_id in list(self._pipelines):
+        for model_id in list(self._models):
             await self.evict(model_id)
-        self._thread.shutdown()
+        self._thread.close()
 
-    async def _on_device(self, function: Callable[..., T], *args: Any) -> T:
-        """Run a function in the device thread; a cancelled caller waits for its end too."""
-        work = asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
-        await _ended(work)
-        return work.result()
+    # Everything below runs in the device thread.
+
+    def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> _Seat:
+        model = self._models.get(job.model_id)
+        if model is None:
+            raise NotResidentError(f"model {job.model_id!r} is not on the device")
+        try:
+            model.plan(job)
+        except ValueError as error:
+            raise InvalidRequestError(f"model {job.model_id!r}: {error}") from error
+        seat = _Seat(
+            model_id=job.model_id,
+            num_rows=2 if denoising.is_guided(model.family, job) else 1,
+            num_steps=job.num_steps,
+            deadline_s=job.deadline_s,
+            job=job,
+            loop=loop,
+            events=events,
+        )
+        self._batcher.join(seat)
+        return seat
+
+    @torch.inference_mode()
+    def _turn(self) -> bool:
+        """Let one model take a denoising step; False where there is nothing to do."""
+        model_id = self._batcher.next_model()
+        if model_id is None:
+            return False
+        seats = self._batcher.next_turn(model_id, self._row_limits[model_id])
+        began_s = time.perf_counter()
+        new = [seat for seat in seats if seat.trajectory is None]
+        _post((seat, Started(began_s)) for seat in new)
+        failed = self._together(self._start, new)
+        failed += self._together(self._advance, [s for s in seats if s not in failed])
+        used_s = time.perf_counter() - began_s
+        num_rows = sum(seat.num_rows for seat in seats)
+        for seat in seats:
+            seat.device_s += used_s * seat.num_rows / num_rows
+        self._batcher.charge(model_id, used_s)
+        finished = [s for s in seats if s not in failed and _trajectory(s).is_finished]
+        for seat in (*failed, *finished):
+            self._batcher.leave(seat)
+        self._together(self._decode, finished)
+        return True
+
+    def _together(self, action: Callable[[list[_Seat]], None], seats: list[_Seat]) -> list[_Seat]:
+        """Act for all seats at once; where that fails, for each alone. Return who fails alone."""
+        if not seats:
+            return []
+        try:
+            action(seats)
+        except Exception as error:  # noqa: BLE001 - nets and their libraries raise what they like
+            failure = self._failure(seats, error)
+        else:
+            return []
+        self._release()  # outside of the except block: the error holds on to its tensors
+        if len(seats) == 1:
+            _post([(seats[0], failure)])
+            return seats
+        return [failed for seat in seats for failed in self._together(action, [seat])]
+
+    def _failure(self, seats: list[_Seat], error: Exception) -> EdgeError:
+        """Return what the request of a failed action is told; fewer share a step after this."""
+        model_id, request_id = seats[0].model_id, seats[0].job.request_id
+        if _is_out_of_memory(error):
+            self._row_limits[model_id] = max(1, sum(seat.num_rows for seat in seats) // 2)
+            logger.warning("%s: out of memory with %d requests", model_id, len(seats))
+            return OverloadedError(f"no memory left for request {request_id!r} of {model_id!r}")
+        logger.warning("%s failed with %d requests", model_id, len(seats), exc_info=error)
+        return GenerationError(f"model {model_id!r} failed on request {request_id!r}: {error}")
+
+    def _start(self, seats: list[_Seat]) -> None:
+        model = self._models[seats[0].model_id]
+        started = denoising.start(model, [seat.job for seat in seats])
+        for seat, trajectory in zip(seats, started, strict=True):
+            seat.trajectory = trajectory
+
+    def _advance(self, seats: list[_Seat]) -> None:
+        family = self._models[seats[0].model_id].family
+        denoising.advance(family, [_trajectory(seat) for seat in seats])
+        _post((seat, StepDone(_trajectory(seat).step)) for seat in seats)
+
+    def _decode(self, seats: list[_Seat]) -> None:
+        family = self._models[seats[0].model_id].family
+        began_s = time.perf_counter()
+        images = denoising.finish(family, [_trajectory(seat) for seat in seats])
+        share_s = (time.perf_counter() - began_s) / len(seats)
+        _post(
+            (seat, ImageDone(image, seat.device_s + share_s))
+            for seat, image in zip(seats, images, strict=True)
+        )
 
     def _load(self, entry: Entry) -> int:
         entry.check()
         try:
-            pipeline = DiffusionPipeline.from_pretrained(
-                entry.location,
-                dtype=self._dtype,
-                use_safetensors=True,
-                variant=entry.config.variant or None,
-                local_files_only=entry.folder is not None,
-            ).to(self._device)
-        except torch.OutOfMemoryError as error:
-            self._release()
-            raise OverloadedError(f"no memory left to load {entry.model_id!r}: {error}") from error
-        except EdgeError:
-            raise
-        except Exception as error:  # diffusers and transformers raise what they like
-            self._release()
-            raise ModelLoadError(f"model {entry.model_id!r} cannot be loaded: {error}") from error
-        pipeline.set_progress_bar_config(disable=True)
-        self._pipelines[entry.model_id] = pipeline
-        return _resident_bytes(pipeline)
+            model = self._build(entry)
+        except Exception as error:  # noqa: BLE001 - diffusers and transformers raise what they like
+            is_full, reason = _is_out_of_memory(error), str(error)
+        else:
+            self._models[entry.model_id] = model
+            return _resident_bytes(model.pipeline)
+        self._release()  # outside of the except block: the error holds on to its tensors
+        if is_full:
+            raise OverloadedError(f"no memory left to load {entry.model_id!r}: {reason}")
+        raise ModelLoadError(f"model {entry.model_id!r} cannot be loaded: {reason}")
+
+    def _build(self, entry: Entry) -> Model:
+        pipeline = DiffusionPipeline.from_pretrained(
+            entry.location,
+            dtype=self._dtype,
+            use_safetensors=True,
+            variant=entry.config.variant or None,
+            local_files_only=entry.folder is not None,
+            **entry.absent_parts(),
+        ).to(self._device)
+        model = Model(families.adapt(pipeline), _own_sampler(entry.model_id, pipeline))
+        if entry.model_id not in self._row_limits:
+            limit = self._max_rows or self._measured_rows(model, entry)
+            self._row_limits[entry.model_id] = limit
+        return model
+
+    @torch.inference_mode()
+    def _measured_rows(self, model: Model, entry: Entry) -> int:
+        """Return the most denoiser rows of a call: double as long as that saves time per row."""
+        config = entry.config
+        job = Job(
+            request_id="measure",
+            model_id=entry.model_id,
+            prompt="",
+            negative_prompt="",
+            num_steps=1,
+            guidance_scale=1.0,
+            seed=0,
+            scheduler="",
+            width_px=config.width_px,
+            height_px=config.height_px,
+        )
+        (one,) = denoising.start(model, [job])
+        num_rows, row_s = 1, math.inf
+        try:
+            while num_rows <= _MOST_ROWS:
+                call_s = min(self._call_s(model, one, num_rows) for _ in range(3))
+                if call_s / num_rows > row_s * (1 - _LEAST_GAIN_FRAC):
+                    break
+                num_rows, row_s = 2 * num_rows, call_s / num_rows
+                if call_s > _LONG_CALL_S:
+                    break
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+        self._release()
+        limit = max(1, num_rows // 2)
+        logger.info("%s: %d rows a denoiser call, %.2g s each", entry.model_id, limit, row_s)
+        return limit
+
+    def _call_s(self, model: Model, one: Trajectory, num_rows: int) -> float:
+        """Return the seconds of one denoiser call with so many rows."""
+        began_s = time.perf_counter()
+        out = model.family.denoise(
+            one.latent.repeat(num_rows, 1, 1, 1),
+            one.plan.timesteps[:1].float().repeat(num_rows).to(self._device),
+            families.stacked(one.conditions * num_rows),
+        )
+        out[0, 0, 0, 0].item()  # waits for the device
+        return time.perf_counter() - began_s
 
     def _evict(self, model_id: str) -> None:
-        self._pipelines.pop(model_id, None)
+        self._models.pop(model_id, None)
         self._release()
 
     def _release(self) -> None:
@@ -146,53 +307,44 @@ class DiffusersEngine:
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed pages otherwise
 
-    def _generate(self, job: Job, on_step: Callable[[int], None]) -> NDArray[np.uint8]:
-        pipeline = self._pipelines[job.model_id]
-        own = pipeline.scheduler
 
-        def callback(_: Any, index: int, __: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            on_step(index + 1)
-            return tensors
-
-        pipeline.scheduler = samplers.make(job.scheduler, own)
-        try:
-            images = pipeline(
-                prompt=job.prompt,
-                negative_prompt=job.negative_prompt or None,
-                num_inference_steps=job.num_steps,
-                guidance_scale=job.guidance_scale,
-                width=job.width_px,
-                height=job.height_px,
-                generator=torch.Generator("cpu").manual_seed(job.seed),
-                output_type="np",
-                callback_on_step_end=callback,
-            ).images
-        except _StoppedError:
-            raise
-        except torch.OutOfMemoryError as error:
-            self._release()
-            raise OverloadedError(f"no memory left for request {job.request_id!r}") from error
-        except Exception as error:  # the boundary of one request
-            raise GenerationError(
-                f"model {job.model_id!r} failed on request {job.request_id!r}: {error}"
-            ) from error
-        finally:
-            pipeline.scheduler = own
-        return np.rint(images[0] * 255).astype(np.uint8)
+def _trajectory(seat: _Seat) -> Trajectory:
+    """Return the trajectory of a seat that has started."""
+    if seat.trajectory is None:
+        raise TypeError(f"request {seat.job.request_id!r} has not started")
+    return seat.trajectory
 
 
-async def _ended(work: asyncio.Future[Any]) -> None:
-    """Wait for the device thread's end of some work, also while being cancelled."""
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            cancelled = True
-    if not work.cancelled():
-        work.exception()  # retrieved: a stopped job's error interests nobody
-    if cancelled:
-        raise asyncio.CancelledError
+def _post(events: Iterable[tuple[_Seat, Event | EdgeError]]) -> None:
+    """Hand events to those who listen, in their event loops: one wake-up for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Seat, Event | EdgeError]]] = {}
+    for seat, event in events:
+        by_loop.setdefault(seat.loop, []).append((seat, event))
+    for loop, items in by_loop.items():
+        loop.call_soon_threadsafe(_deliver, items)
+
+
+def _deliver(items: list[tuple[_Seat, Event | EdgeError]]) -> None:
+    for seat, event in items:
+        seat.events.put_nowait(event)
+
+
+def _own_sampler(model_id: str, pipeline: Any) -> str:
+    """Return the sampler that a model's folder names, or the nearest that there is."""
+    own = samplers.own_name(pipeline.scheduler)
+    if own is None:
+        logger.warning(
+            "%s names %s, which is none of this engine's samplers: ddim instead, on the same "
+            "noise schedule; set scheduler in the catalog to choose",
+            *(model_id, type(pipeline.scheduler).__name__),
+        )
+    return own or "ddim"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell CUDA's, the CPU allocator's and Python's own complaint from other errors."""
+    is_type = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return is_type or "DefaultCPUAllocator" in str(error)
 
 
 def _resident_bytes(pipeline: Any) -> int:

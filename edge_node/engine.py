@@ -1,12 +1,13 @@
 """What runs models: the Engine protocol and its values. Torch lives behind it, in one thread.
 
-An engine generates in steps: the iterator of ``generate`` yields after each denoising step, and
-leaving it stops the work at the next one.
+An engine generates in steps, for many requests at once: the iterator of ``generate`` yields after
+each denoising step of its request, and leaving it takes the request out at the next one.
 """
 
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,16 @@ class Job:
     """Sampler's name; empty: the model's own."""
     width_px: int
     height_px: int
+    deadline_s: float = math.inf
+    """On the clock of ``time.perf_counter``; the earliest goes first when not all fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The request takes part in the device's turns from now on."""
+
+    at_s: float
+    """``time.perf_counter`` at the begin of its first turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +56,17 @@ class ImageDone:
 
     pixels: NDArray[np.uint8]
     """[height, width, 3]."""
+    device_s: float
+    """Device time of the image: its share of the turns that it took part in."""
+
+
+Event: TypeAlias = Started | StepDone | ImageDone
 
 
 class Engine(Protocol):
     """Loads, evicts and generates; safe to call from one event loop.
 
-    async for event in engine.generate(job):   # StepDone * num_steps, then ImageDone
+    async for event in engine.generate(job):   # Started, StepDone * num_steps, ImageDone
         ...
     """
 
@@ -80,10 +96,11 @@ class Engine(Protocol):
         """Release a model's memory, back to the operating system."""
         ...
 
-    def generate(self, job: Job) -> AsyncGenerator[StepDone | ImageDone, None]:
-        """Generate one image with a resident model.
+    def generate(self, job: Job) -> AsyncGenerator[Event, None]:
+        """Generate one image with a resident model, beside others.
 
         Raises:
+            InvalidRequestError: the model has no such sampler, or not with so many steps.
             GenerationError: the model failed.
             OverloadedError: the device's memory is full.
         """

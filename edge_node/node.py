@@ -9,8 +9,9 @@ import contextlib
 import hashlib
 import io
 import logging
+import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 from PIL import Image
 
@@ -18,7 +19,7 @@ from edge_node.admission import Admission, check_rate
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
-from edge_node.engine import Engine, ImageDone, Job, StepDone
+from edge_node.engine import Engine, ImageDone, Job, Started, StepDone
 from edge_node.model_cache import ModelCache
 from edge_node.telemetry import TelemetryReader
 from protos.errors import (
@@ -54,9 +55,8 @@ class Node:
         self._engine = engine
         self._admission = Admission(config.limits, catalog, config.node_id, secret)
         self._telemetry = TelemetryReader(engine.device_name, engine.device_uuid)
-        self._device = asyncio.Lock()  # one request at a time, first come first served
         self._downlinks: dict[str, Downlink] = {}  # by request_id, of every active request
-        self._num_waiting = 0
+        self._waiting: set[str] = set()  # request_ids that have not had a turn on the device
         self._state = NodeState.SERVING
 
     async def start(self) -> None:
@@ -64,26 +64,37 @@ class Node:
         if self.config.role == "cloud":
             await self.cache.set_cache(entry.model_id for entry in self._catalog)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateEvent, None]:
-        """Yield the request's events, Accepted first and Done last."""
-        arrived_s = time.perf_counter()
+    async def generate(
+        self, request: GenerateRequest, deadline_s: float = math.inf
+    ) -> AsyncGenerator[GenerateEvent, None]:
+        """Yield the request's events, Accepted first and Done last.
+
+        Args:
+            request: what is asked for.
+            deadline_s: when it must be done, on the clock of ``time.perf_counter``.
+        """
+        arrived_s = started_s = time.perf_counter()
         self._check_open(request.request_id)
-        job = self._admission.admit(request)
+        job = self._admission.admit(request, deadline_s)
         downlink = self._downlinks[job.request_id] = Downlink(request.rate_bps)
+        queue_depth = len(self._waiting)
+        self._waiting.add(job.request_id)
         try:
             with self.cache.lease(job.model_id):
-                yield Accepted(seed=job.seed, queue_depth=self._num_waiting, is_hit=True)
+                yield Accepted(seed=job.seed, queue_depth=queue_depth, is_hit=True)
                 backhaul_s = await self._backhaul(request.upload_bytes)
-                async with self._turn():
-                    started_s = time.perf_counter()
-                    energy_j = self._telemetry.energy_j()
-                    async with contextlib.aclosing(self._engine.generate(job)) as events:
-                        async for event in events:
-                            if isinstance(event, StepDone):
-                                yield Progress(step=event.step, num_steps=job.num_steps)
-                    data = await asyncio.to_thread(_encode, event)
-                    energy_j = _difference(energy_j, self._telemetry.energy_j())
-                    generated_s = time.perf_counter()
+                async with contextlib.aclosing(self._engine.generate(job)) as events:
+                    async for event in events:
+                        if isinstance(event, Started):
+                            started_s, energy_j = event.at_s, self._telemetry.energy_j()
+                            self._waiting.discard(job.request_id)
+                        elif isinstance(event, StepDone):
+                            yield Progress(step=event.step, num_steps=job.num_steps)
+            image = _image(event)
+            data = await asyncio.to_thread(_encode, image)
+            generated_s = time.perf_counter()
+            share_frac = min(1.0, image.device_s / (generated_s - started_s))
+            energy_j = _energy_j(energy_j, self._telemetry.energy_j(), share_frac)
             down_s = await self._backhaul(len(data))
             sending_s = time.perf_counter()
             async for chunk in downlink.chunks(data):
@@ -101,6 +112,7 @@ class Node:
             )
             yield _done(job, data, timings, energy_j)
         finally:
+            self._waiting.discard(job.request_id)
             del self._downlinks[job.request_id]
 
     def update_allocation(self, request_id: str, rate_bps: float) -> None:
@@ -122,7 +134,7 @@ class Node:
             state=self._state,
             capacity_bytes=self.cache.capacity_bytes,
             used_bytes=self.cache.used_bytes,
-            queue_depth=self._num_waiting,
+            queue_depth=len(self._waiting),
             num_active=len(self._downlinks),
             models=self.cache.infos(),
             telemetry=self._telemetry.read(),
@@ -147,21 +159,8 @@ class Node:
         if request_id in self._downlinks:
             raise DuplicateRequestError(f"request {request_id!r} is running on this node")
         limit = self.config.limits.max_queue
-        if self._num_waiting >= limit:
-            raise OverloadedError(f"the queue is full: max_queue {limit}, got {self._num_waiting}")
-
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """Wait for the device, counted as waiting; hold it while the block runs."""
-        self._num_waiting += 1
-        try:
-            await self._device.acquire()
-        finally:
-            self._num_waiting -= 1
-        try:
-            yield
-        finally:
-            self._device.release()
+        if len(self._waiting) >= limit:
+            raise OverloadedError(f"the queue is full: max_queue {limit}, got {len(self._waiting)}")
 
     async def _backhaul(self, num_bytes: int) -> float:
         """Wait one way over the cloud's backhaul; return its seconds, 0 on an edge."""
@@ -173,16 +172,21 @@ class Node:
         return time.perf_counter() - began_s
 
 
-def _encode(event: StepDone | ImageDone) -> bytes:
+def _image(event: object) -> ImageDone:
     if not isinstance(event, ImageDone):
         raise TypeError(f"an engine must end with ImageDone, got {type(event).__name__}")
+    return event
+
+
+def _encode(image: ImageDone) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(event.pixels).save(buffer, format="PNG")
+    Image.fromarray(image.pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _difference(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else after - before
+def _energy_j(before: float | None, after: float | None, share_frac: float) -> float | None:
+    """Return an image's part of what the device spent while it was made."""
+    return None if before is None or after is None else share_frac * (after - before)
 
 
 def _done(job: Job, data: bytes, timings: Timings, energy_j: float | None) -> Done:

@@ -1,32 +1,308 @@
-"""The samplers that a request may name, as diffusers schedulers (which import torch)."""
+"""Samplers as tables: every one of them is the same linear step with other coefficients.
 
-from typing import Any
+    x    latent at this step          x0   the denoiser's estimate of the clean latent
+    t    timestep                     out  what the denoiser returns (noise, v, flow or x0)
+    z    fresh noise                  x0'  the estimate of the step before
 
+    denoiser input:  in_scale * x
+    x0    = skip * x + scale * out
+    x_new = keep * x + now * x0 + before * x0' + fresh * z
+
+A plan holds the coefficients of one sampler for one step count. Requests with different samplers,
+step counts and progress share one denoiser call: ``advance`` takes one row of some plan for each.
+Which timesteps and noise levels a step count visits is diffusers' own choice (``set_timesteps``);
+the coefficients are ours. Refuses what is not linear (clipped or thresholded estimates).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
     LCMScheduler,
 )
+from numpy.typing import NDArray
+from torch import Tensor
 
-from edge_node.admission import SAMPLERS
+Array = NDArray[np.float64]
 
-_CLASSES = dict(
-    zip(
-        SAMPLERS,
-        (
-            DDIMScheduler,
-            EulerDiscreteScheduler,
-            EulerAncestralDiscreteScheduler,
-            DPMSolverMultistepScheduler,
-            LCMScheduler,
-        ),
-        strict=True,
+_SIGMA_DATA = 0.5
+"""Of the boundary condition of consistency models (Luo et al. 2023)."""
+
+
+class Coefficients(NamedTuple):
+    """The linear steps of one sampler; every field [num_steps]."""
+
+    skip: Array
+    scale: Array
+    keep: Array
+    now: Array
+    before: Array
+    fresh: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One sampler at one step count on one noise schedule."""
+
+    timesteps: Tensor
+    """[num_steps], as the denoiser takes them (float32 or int64)."""
+    rows: Tensor
+    """[num_steps, 7] float32: in_scale, then ``Coefficients`` in their order."""
+    init_scale: float
+    """Standard deviation of the first latent."""
+    draws_noise: tuple[bool, ...]
+    """Whether a step takes fresh noise from the request's generator."""
+
+    @property
+    def num_steps(self) -> int:
+        """Denoiser calls of one image."""
+        return len(self.timesteps)
+
+
+def advance(
+    latents: Tensor, out: Tensor, before: Tensor, noise: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the latents after one step, and the estimates of the clean ones.
+
+    Args:
+        latents: x [n, ...], float32.
+        out: the denoiser's answers, like ``latents``.
+        before: x0' of each request's last step (anything at its first).
+        noise: z; ignored where a row's ``fresh`` is 0.
+        rows: each request's row of its plan [n, 7].
+    """
+    shape = (-1, *(1,) * (latents.dim() - 1))
+    _, skip, scale, keep, now, last, fresh = (column.view(shape) for column in rows.unbind(1))
+    clean = skip * latents + scale * out
+    return keep * latents + now * clean + last * before + fresh * noise, clean
+
+
+def plan(name: str, own: Any, num_steps: int) -> Plan:
+    """Return the plan of a sampler on the noise schedule of a model's own scheduler.
+
+    Raises:
+        ValueError: no such sampler, a sampler of the other kind of model, a setting not known here.
+    """
+    scheduler = make(name, own)
+    _refuse_unknown(scheduler)
+    scheduler.set_timesteps(num_steps)
+    _drop_surplus(scheduler, num_steps)
+    coefficients = _STEPS[name](scheduler)
+    in_scale = np.ones(len(scheduler.timesteps))
+    if name in ("euler", "euler_ancestral"):
+        in_scale = 1 / np.sqrt(_sigmas(scheduler)[:-1] ** 2 + 1)
+    draws = np.zeros(len(in_scale), bool)
+    if name == "euler_ancestral":
+        draws[:] = True
+    if name == "lcm":
+        draws[:-1] = True
+    return Plan(
+        timesteps=scheduler.timesteps.cpu(),
+        rows=torch.from_numpy(np.stack([in_scale, *coefficients], axis=1)).float(),
+        init_scale=float(getattr(scheduler, "init_noise_sigma", 1.0)),
+        draws_noise=tuple(draws.tolist()),
     )
-)
 
 
 def make(name: str, own: Any) -> Any:
-    """Return a fresh scheduler on the model's own noise schedule; empty name: the model's own."""
-    return _CLASSES[name].from_config(own.config) if name else type(own).from_config(own.config)
+    """Return the diffusers scheduler that a sampler's plan equals.
+
+    Raises:
+        ValueError: no such sampler, or a sampler of the other kind of model.
+    """
+    if name not in CLASSES:
+        raise ValueError(f"scheduler must be one of {', '.join(CLASSES)}, got {name!r}")
+    is_flow = isinstance(own, FlowMatchEulerDiscreteScheduler)
+    if is_flow != (name == "flow_euler"):
+        kind = "flow matching: its sampler is flow_euler" if is_flow else "no flow matching"
+        raise ValueError(f"the model is {kind}, got scheduler {name!r}")
+    return CLASSES[name].from_config(own.config)
+
+
+def own_name(own: Any) -> str | None:
+    """Return the name of a model's own scheduler, None where it is none of ours."""
+    return next((name for name, cls in CLASSES.items() if type(own) is cls), None)
+
+
+def estimate(prediction: str, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+    """Return (skip, scale) of ``x0 = skip * x + scale * out`` for ``x = alpha x0 + sigma eps``.
+
+    Source: v-prediction from Salimans & Ho 2022, appendix D.
+    """
+    if prediction == "epsilon":
+        return 1 / alpha, -sigma / alpha
+    if prediction == "v_prediction":
+        return alpha, -sigma
+    if prediction == "sample":
+        return np.zeros_like(alpha), np.ones_like(alpha)
+    raise ValueError(f"prediction_type must be epsilon, v_prediction or sample, got {prediction!r}")
+
+
+def ddim(scheduler: Any) -> Coefficients:
+    """Song, Meng, Ermon 2021 (DDIM), equation 12 with sigma = 0."""
+    alpha_bar = scheduler.alphas_cumprod.double().numpy()
+    times = scheduler.timesteps.numpy()
+    previous = times - scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    final = float(scheduler.final_alpha_cumprod)
+    now_bar = alpha_bar[times]
+    next_bar = np.where(previous >= 0, alpha_bar[np.maximum(previous, 0)], final)
+    alpha, sigma = np.sqrt(now_bar), np.sqrt(1 - now_bar)
+    skip, scale = estimate(scheduler.config.prediction_type, alpha, sigma)
+    ratio = np.sqrt(1 - next_bar) / sigma  # eps = (x - alpha x0) / sigma
+    return _linear(skip, scale, keep=ratio, now=np.sqrt(next_bar) - ratio * alpha)
+
+
+def euler(scheduler: Any) -> Coefficients:
+    """Karras et al. 2022, algorithm 2 without churn; x in units of its noise level."""
+    sigma, following = _levels(scheduler)
+    skip, scale = _estimate_ve(scheduler, sigma)
+    return _linear(skip, scale, keep=following / sigma, now=1 - following / sigma)
+
+
+def euler_ancestral(scheduler: Any) -> Coefficients:
+    """Euler down to a lower level, then fresh noise up to the next one (k-diffusion)."""
+    sigma, following = _levels(scheduler)
+    up = np.sqrt(following**2 * (sigma**2 - following**2) / sigma**2)
+    down = np.sqrt(following**2 - up**2)
+    skip, scale = _estimate_ve(scheduler, sigma)
+    return _linear(skip, scale, keep=down / sigma, now=1 - down / sigma, fresh=up)
+
+
+def dpmpp_2m(scheduler: Any) -> Coefficients:
+    """Lu et al. 2022 (DPM-Solver++), algorithm 2; first order at the first and the last step."""
+    config = scheduler.config
+    levels = _sigmas(scheduler)
+    alpha = 1 / np.sqrt(levels**2 + 1)
+    sigma = levels * alpha
+    with np.errstate(divide="ignore"):
+        log_snr = np.log(alpha / sigma)  # lambda; infinite where no noise is left
+    step = np.diff(log_snr)  # h
+    gain = -alpha[1:] * np.expm1(-step)
+    slope = np.zeros_like(step)  # h / (2 h of the step before): 0 makes a step first order
+    slope[1:] = step[1:] / step[:-1] / 2
+    is_short = config.lower_order_final and len(step) < 15
+    if config.euler_at_final or config.final_sigmas_type == "zero" or is_short:
+        slope[-1] = 0.0
+    skip, scale = estimate(config.prediction_type, alpha[:-1], sigma[:-1])
+    ratio = sigma[1:] / sigma[:-1]
+    return _linear(skip, scale, keep=ratio, now=gain * (1 + slope), before=-gain * slope)
+
+
+def lcm(scheduler: Any) -> Coefficients:
+    """Luo et al. 2023 (LCM), algorithm 3: to the clean latent, then noise to the next level."""
+    alpha_bar = scheduler.alphas_cumprod.double().numpy()
+    times = scheduler.timesteps.numpy()
+    now_bar = alpha_bar[times]
+    next_bar = np.append(alpha_bar[times[1:]], 1.0)
+    skip, scale = estimate(scheduler.config.prediction_type, np.sqrt(now_bar), np.sqrt(1 - now_bar))
+    scaled = times * scheduler.config.timestep_scaling
+    c_skip = _SIGMA_DATA**2 / (scaled**2 + _SIGMA_DATA**2)
+    c_out = scaled / np.sqrt(scaled**2 + _SIGMA_DATA**2)
+    return _linear(
+        skip,
+        scale,
+        keep=np.sqrt(next_bar) * c_skip,
+        now=np.sqrt(next_bar) * c_out,
+        fresh=np.sqrt(1 - next_bar),
+    )
+
+
+def flow_euler(scheduler: Any) -> Coefficients:
+    """Esser et al. 2024 (rectified flow): out = noise - x0, x = (1 - sigma) x0 + sigma noise."""
+    sigma, following = _levels(scheduler)
+    return _linear(np.ones_like(sigma), -sigma, keep=following / sigma, now=1 - following / sigma)
+
+
+def _linear(
+    skip: Array,
+    scale: Array,
+    *,
+    keep: Array,
+    now: Array,
+    before: Array | None = None,
+    fresh: Array | None = None,
+) -> Coefficients:
+    zeros = np.zeros_like(keep)
+    return Coefficients(
+        skip,
+        scale,
+        keep,
+        now,
+        zeros if before is None else before,
+        zeros if fresh is None else fresh,
+    )
+
+
+def _sigmas(scheduler: Any) -> Array:
+    """Return the noise levels [num_steps + 1], the one after the last step included."""
+    return np.asarray(scheduler.sigmas.double().numpy())
+
+
+def _levels(scheduler: Any) -> tuple[Array, Array]:
+    sigmas = _sigmas(scheduler)
+    return sigmas[:-1], sigmas[1:]
+
+
+def _estimate_ve(scheduler: Any, sigma: Array) -> tuple[Array, Array]:
+    """Return (skip, scale) for ``x = x0 + sigma eps`` (the same x, divided by alpha)."""
+    alpha = 1 / np.sqrt(sigma**2 + 1)
+    skip, scale = estimate(scheduler.config.prediction_type, alpha, sigma * alpha)
+    return skip * alpha, scale
+
+
+def _drop_surplus(scheduler: Any, num_steps: int) -> None:
+    """Leave out a timestep too many: "trailing" spacing rounds 61 steps to 62, the last at -1."""
+    if len(scheduler.timesteps) > num_steps:
+        scheduler.timesteps = scheduler.timesteps[:num_steps]
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = torch.cat([scheduler.sigmas[:num_steps], scheduler.sigmas[-1:]])
+
+
+def _refuse_unknown(scheduler: Any) -> None:
+    """Refuse settings under which a step is not the one computed here."""
+    config = scheduler.config
+    expected = {
+        "clip_sample": False,
+        "thresholding": False,
+        "stochastic_sampling": False,
+        "invert_sigmas": False,
+        "rescale_betas_zero_snr": False,
+        "algorithm_type": "dpmsolver++",
+        "solver_order": 2,
+        "solver_type": "midpoint",
+        "timestep_type": "discrete",
+    }
+    for name, value in expected.items():
+        if name in config and config[name] != value:
+            raise ValueError(
+                f"{type(scheduler).__name__} with {name} = {config[name]!r} is not supported; "
+                f"{value!r} is"
+            )
+
+
+CLASSES: dict[str, Any] = {
+    "ddim": DDIMScheduler,
+    "euler": EulerDiscreteScheduler,
+    "euler_ancestral": EulerAncestralDiscreteScheduler,
+    "dpmpp_2m": DPMSolverMultistepScheduler,
+    "lcm": LCMScheduler,
+    "flow_euler": FlowMatchEulerDiscreteScheduler,
+}
+"""Names as requests give them, and the diffusers classes that they equal."""
+
+_STEPS: dict[str, Callable[[Any], Coefficients]] = {
+    "ddim": ddim,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "dpmpp_2m": dpmpp_2m,
+    "lcm": lcm,
+    "flow_euler": flow_euler,
+}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
@@ -59,11 +60,12 @@ class EdgeNodeServicer(EdgeNodeServiceServicer):
         """Stream one image's events."""
         limit_s = self._node.config.limits.max_request_s
         remaining_s = await require_deadline(context, limit_s)
+        deadline_s = time.perf_counter() + remaining_s
         try:
             async with (
                 asyncio.timeout(remaining_s),
                 contextlib.aclosing(
-                    self._node.generate(from_proto(request, GenerateRequest))
+                    self._node.generate(from_proto(request, GenerateRequest), deadline_s)
                 ) as events,
             ):
                 async for event in events:

@@ -118,14 +118,14 @@ class Batched:
             local_files_only=found.folder is not None,
         ).to(device)
         self._pipeline.set_progress_bar_config(disable=True)
-        self._own_scheduler = self._pipeline.scheduler
+        if model.scheduler:
+            self._pipeline.scheduler = samplers.make(model.scheduler, self._pipeline.scheduler)
 
     def generate(self, prompts: Sequence[Prompt], num_steps: int) -> tuple[Images, float]:
         """Return images [n, h, w, 3] and the seconds that all of them took together.
 
         Each starts from its prompt's seed, so that it is the image which a node would make.
         """
-        self._pipeline.scheduler = samplers.make(self._model.scheduler, self._own_scheduler)
         begin = perf_counter()
         images = self._pipeline(
             [prompt.text for prompt in prompts],

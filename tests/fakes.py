@@ -1,13 +1,14 @@
 """An engine without nets, for claims about everything around it, and small configurations."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig, ModelConfig, NodeConfig
-from edge_node.engine import ImageDone, Job, StepDone
+from edge_node.engine import Event, ImageDone, Job, Started, StepDone
 from edge_node.node import Node
 from protos.errors import GenerationError, ModelLoadError
 
@@ -22,9 +23,10 @@ class FakeEngine:
         self.broken: set[str] = set()
         self.resident: set[str] = set()
         self.num_loads = 0
-        self.running: set[str] = set()
+        self.running: list[str] = []
         self.num_stopped = 0
         self.step_s = 0.0
+        self.device = asyncio.Lock()
 
     def estimate_bytes(self, entry: Entry) -> int:
         return self.sizes[entry.model_id]
@@ -43,26 +45,29 @@ class FakeEngine:
         await asyncio.sleep(0)
         self.resident.discard(model_id)
 
-    async def generate(self, job: Job) -> AsyncGenerator[StepDone | ImageDone, None]:
-        assert not self.running, "one request at a time"
-        self.running.add(job.model_id)
+    async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
+        """One step at a time, first come first served, like a device that cannot batch."""
+        began_s = time.perf_counter()
+        self.running.append(job.model_id)
         try:
-            for step in range(1, job.num_steps + 1):
-                await asyncio.sleep(self.step_s)
-                if job.model_id not in self.resident:
-                    raise AssertionError(f"{job.model_id} is not resident")
-                yield StepDone(step)
-            if job.prompt == "crash":
-                raise GenerationError(f"model {job.model_id!r} failed")
-            pixels = np.random.default_rng(job.seed).integers(
-                256, size=(job.height_px, job.width_px, 3), dtype=np.uint8
-            )
-            yield ImageDone(pixels)
+            async with self.device:
+                yield Started(time.perf_counter())
+                for step in range(1, job.num_steps + 1):
+                    await asyncio.sleep(self.step_s)
+                    if job.model_id not in self.resident:
+                        raise AssertionError(f"{job.model_id} is not resident")
+                    yield StepDone(step)
+                if job.prompt == "crash":
+                    raise GenerationError(f"model {job.model_id!r} failed")
+                pixels = np.random.default_rng(job.seed).integers(
+                    256, size=(job.height_px, job.width_px, 3), dtype=np.uint8
+                )
+                yield ImageDone(pixels, time.perf_counter() - began_s)
         except GeneratorExit:
             self.num_stopped += 1
             raise
         finally:
-            self.running.clear()
+            self.running.remove(job.model_id)
 
     async def close(self) -> None:
         self.resident.clear()

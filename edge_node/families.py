@@ -1,0 +1,182 @@
+"""What differs between families of diffusion models: conditions, denoiser call, decoding.
+
+Each family is a thin adapter over one diffusers pipeline's own components; loop, samplers, guidance
+and batching are the engine's and know no family. Called in the device thread only.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_node.engine import Job
+
+Condition: TypeAlias = dict[str, Tensor]
+"""What the denoiser is told besides latent and timestep, one row: tensors [1, ...]."""
+
+
+def adapt(pipeline: Any) -> "StableDiffusion":
+    """Return the family of a pipeline.
+
+    Raises:
+        ValueError: no adapter for its class.
+    """
+    name = type(pipeline).__name__
+    if name not in _FAMILIES:
+        raise ValueError(f"{name} is of no known family; there are {', '.join(_FAMILIES)}")
+    return _FAMILIES[name](pipeline)
+
+
+def stacked(conditions: Sequence[Condition]) -> Condition:
+    """Return the rows of several conditions as one batch."""
+    return {name: torch.cat([one[name] for one in conditions]) for name in conditions[0]}
+
+
+class StableDiffusion:
+    """Stable Diffusion 1.x and 2.x, and consistency models distilled from them.
+
+    encoded = family.encode(["a red circle", ""])
+    rows = family.conditions(job, encoded)
+    out = family.denoise(latents, timesteps, stacked(rows))
+    images = family.decode(latents)
+    """
+
+    def __init__(self, pipeline: Any) -> None:
+        self.pipeline = pipeline
+        self._net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
+        self._guidance_width = self._net.config.get("time_cond_proj_dim")
+
+    @property
+    def guides_itself(self) -> bool:
+        """The denoiser takes the guidance scale as an input and needs no second row."""
+        return self._guidance_width is not None
+
+    def encode(self, texts: Sequence[str]) -> list[Condition]:
+        """Return the text encoder's hidden states of each text."""
+        hidden, _ = self.pipeline.encode_prompt(
+            list(texts), self.pipeline.device, 1, do_classifier_free_guidance=False
+        )
+        return [{"encoder_hidden_states": row} for row in hidden.split(1)]
+
+    def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
+        """Return what the denoiser is told in each row of a request.
+
+        Args:
+            job: the request.
+            encoded: its texts: the negative prompt first where there is guidance, then the prompt.
+        """
+        if self._guidance_width is None:
+            return list(encoded)
+        like = encoded[0]["encoder_hidden_states"]
+        scale = self.pipeline.get_guidance_scale_embedding(
+            torch.tensor([job.guidance_scale - 1]), embedding_dim=self._guidance_width
+        )
+        return [one | {"timestep_cond": scale.to(like.device, like.dtype)} for one in encoded]
+
+    def latent_shape(self, job: Job) -> tuple[int, int, int]:
+        """Return [channels, height, width] of a latent."""
+        factor = self.pipeline.vae_scale_factor
+        return self._net.config.in_channels, job.height_px // factor, job.width_px // factor
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Return the denoiser's answers [rows, ...] for rows of any requests."""
+        return self._call(latents.to(self._net.dtype), timesteps, **condition)
+
+    def _call(self, *args: Tensor, **conditions: Any) -> Tensor:
+        out: Tensor = self._net(*args, **conditions, return_dict=False)[0]
+        return out
+
+    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
+        """Return images [n, height, width, 3] of finished latents."""
+        vae = self.pipeline.vae
+        scaled = self._unscaled(latents, vae.config).to(vae.dtype)
+        images = vae.decode(scaled, return_dict=False)[0].float()
+        unit = self.pipeline.image_processor.postprocess(images, output_type="np")
+        return np.rint(unit * 255).astype(np.uint8)
+
+    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
+        return latents / config.scaling_factor
+
+
+class StableDiffusionXL(StableDiffusion):
+    """SDXL: two text encoders, a pooled text and a row of sizes; latents with mean and spread."""
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(pipeline)
+        if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
+            pipeline.vae.float()  # it overflows in float16
+
+    def encode(self, texts: Sequence[str]) -> list[Condition]:
+        """Return both encoders' hidden states and the second one's pooled state."""
+        hidden, _, pooled, _ = self.pipeline.encode_prompt(
+            list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
+        )
+        return [
+            {"encoder_hidden_states": row, "text_embeds": pool}
+            for row, pool in zip(hidden.split(1), pooled.split(1), strict=True)
+        ]
+
+    def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
+        """Add original size, crop and target size; an empty negative prompt may be all zeros."""
+        rows = super().conditions(job, encoded)
+        if len(rows) == 2 and not job.negative_prompt and self._zeroes_empty:
+            rows[0] = {name: torch.zeros_like(value) for name, value in rows[0].items()}
+        like = rows[0]["encoder_hidden_states"]
+        sizes = (job.height_px, job.width_px, 0, 0, job.height_px, job.width_px)
+        time_ids = torch.tensor([sizes], device=like.device, dtype=like.dtype)
+        return [row | {"time_ids": time_ids} for row in rows]
+
+    @property
+    def _zeroes_empty(self) -> bool:
+        return bool(self.pipeline.config.get("force_zeros_for_empty_prompt"))
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Call the UNet with its added conditions."""
+        rest = dict(condition)
+        added = {name: rest.pop(name) for name in ("text_embeds", "time_ids")}
+        return self._call(latents.to(self._net.dtype), timesteps, **rest, added_cond_kwargs=added)
+
+    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        if mean is None or std is None:
+            return latents / config.scaling_factor
+        centre, spread = (
+            torch.tensor(values, device=latents.device).view(1, -1, 1, 1) for values in (mean, std)
+        )
+        return latents * spread / config.scaling_factor + centre
+
+
+class StableDiffusion3(StableDiffusion):
+    """SD3: a transformer that predicts the flow, and up to three text encoders."""
+
+    def encode(self, texts: Sequence[str]) -> list[Condition]:
+        """Return the encoders' joint hidden states and pooled states."""
+        hidden, _, pooled, _ = self.pipeline.encode_prompt(
+            list(texts),
+            prompt_2=None,
+            prompt_3=None,
+            device=self.pipeline.device,
+            do_classifier_free_guidance=False,
+        )
+        return [
+            {"encoder_hidden_states": row, "pooled_projections": pool}
+            for row, pool in zip(hidden.split(1), pooled.split(1), strict=True)
+        ]
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Call the transformer."""
+        return self._call(latents.to(self._net.dtype), timestep=timesteps, **condition)
+
+    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
+        return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+
+
+_FAMILIES: dict[str, type[StableDiffusion]] = {
+    "StableDiffusionPipeline": StableDiffusion,
+    "LatentConsistencyModelPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "StableDiffusion3Pipeline": StableDiffusion3,
+}
