@@ -148,18 +148,18 @@ class D3pg:
     def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
         """Learn from one minibatch with the fields of ``replay_fields``; return the metrics."""
         slot = slot_of(minibatch["user_features"], minibatch["user_mask"], minibatch["context"])
-        reward, mask = minibatch["reward"], slot.mask
+        reward, weights = minibatch["reward"], slot.weights
         if not self._is_decomposed:  # the flat critic rates the slot as one
-            reward = losses.active_mean(reward, mask).unsqueeze(1)
-            mask = mask.amax(1, keepdim=True)
+            reward = losses.active_mean(reward, weights).unsqueeze(1)
+            weights = weights.sum(1, keepdim=True)
         target = self._target(minibatch, reward) if self._config.discount else reward
 
         q = self._critic(slot, minibatch["raw_action"])
-        critic_loss = losses.td_loss(q, target, mask)
+        critic_loss = losses.td_loss(q, target, weights)
         self._critic_adam.minimise(critic_loss)
 
         raw = self._choose(self._actor, slot)
-        actor_loss = losses.policy_loss(self._critic(slot, raw), mask)
+        actor_loss = losses.policy_loss(self._critic(slot, raw), weights)
         if self._critic_adam.num_updates > self._config.critic_head_start:
             self._actor_adam.minimise(actor_loss)
 
@@ -169,7 +169,6 @@ class D3pg:
         return {
             "d3pg/critic_loss": critic_loss.item(),
             "d3pg/actor_value": -actor_loss.item(),
-            "d3pg/target_mean": losses.active_mean(target, mask).mean().item(),
             "d3pg/saturated_frac": (raw.detach().abs() > 0.99).float().mean().item(),
         }
 
@@ -207,9 +206,11 @@ class D3pg:
             )
             raw = self._choose(self._target_actor, slot)
             next_q = self._target_critic(slot, raw)
-            mask = slot.mask if self._is_decomposed else slot.mask.amax(1, keepdim=True)
+            weights = slot.weights
+            if not self._is_decomposed:
+                weights = weights.sum(1, keepdim=True)
             discount = self._config.discount * minibatch["continues"]
-            return losses.decomposed_target(reward, discount, next_q, mask)
+            return losses.decomposed_target(reward, discount, next_q, weights)
 
     def _choose(self, actor: Actor, slot: Slot) -> Tensor:
         noise = self._normal((actor.num_noises, *slot.mask.shape, ACTION_DIM))

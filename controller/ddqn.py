@@ -113,9 +113,13 @@ class Ddqn:
 
     def best(self, features: NDArray[np.float32], feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the feasible action of the highest value [env]."""
+        return np.where(feasible, self.values(features), -np.inf).argmax(1)
+
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the values of all actions, feasible or not [env, A]."""
         with torch.inference_mode():
-            values = self._net(torch.from_numpy(features)).numpy()
-        return np.where(feasible, values, -np.inf).argmax(1)
+            values: NDArray[np.float32] = self._net(torch.from_numpy(features)).numpy()
+        return values
 
     def draw(self, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return a feasible action, each as likely as any other [env]."""

@@ -3,7 +3,8 @@
 Owns the formulas. Refuses nets, optimisers and replay. Every function names the shapes it takes.
 
     r_u  own reward of user u              γ  discount, 0 where the episode ended (code: discount)
-    m_u  1 where user u is active          δ  error of a prediction (code: error)
+    w_u  1 / active users where u is active, else 0; sums to 1, or to 0 where nobody is
+    δ    error of a prediction
     V'   value of the next slot            Q  value (code: q)
 
 The value of a slot is the mean of its active users' values, as its reward is the mean of their
@@ -16,21 +17,21 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def active_mean(values: Tensor, mask: Tensor) -> Tensor:
+def active_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Return the mean over active users; 0 where nobody is.
 
     Args:
         values: [env, user].
-        mask: float [env, user], 1 where active.
+        weights: [env, user], w_u.
 
     Returns:
         [env].
     """
-    return (values * mask).sum(1) / mask.sum(1).clamp(min=1.0)
+    return (values * weights).sum(1)
 
 
 def decomposed_target(
-    reward: Tensor, discount: Tensor, next_q: Tensor, next_mask: Tensor
+    reward: Tensor, discount: Tensor, next_q: Tensor, next_weights: Tensor
 ) -> Tensor:
     """Return ``y_u = r_u + γ V'``, with V' the mean of the next slot's active users' values.
 
@@ -38,36 +39,35 @@ def decomposed_target(
         reward: [env, user]; one column where the critic rates the slot as a whole.
         discount: [env].
         next_q: [env, user], the target critic's.
-        next_mask: float [env, user].
+        next_weights: [env, user].
 
     Returns:
         [env, user].
     """
-    return reward + (discount * active_mean(next_q, next_mask)).unsqueeze(1)
+    return reward + (discount * active_mean(next_q, next_weights)).unsqueeze(1)
 
 
-def td_loss(q: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of ``δ²`` over all active users of all slots (scalar).
+def td_loss(q: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean over slots of the mean over active users of ``δ²`` (scalar).
 
     Args:
         q: [env, user].
         target: [env, user].
-        mask: float [env, user].
+        weights: [env, user].
     """
-    error = (q - target) * mask
-    return error.square().sum() / mask.sum().clamp(min=1.0)
+    return ((q - target).square() * weights).sum() / len(q)
 
 
-def policy_loss(q: Tensor, mask: Tensor) -> Tensor:
+def policy_loss(q: Tensor, weights: Tensor) -> Tensor:
     """Return the deterministic policy gradient's loss: minus the mean value of a slot (scalar).
 
     Args:
         q: [env, user], of the actor's own actions.
-        mask: float [env, user].
+        weights: [env, user].
 
     Source: Silver et al. 2014; Lillicrap et al. 2016 (DDPG).
     """
-    return -active_mean(q, mask).mean()
+    return (q * weights).sum() / -len(q)
 
 
 def double_q_target(

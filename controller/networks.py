@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from controller.diffusion_actor import DiffusionActor, Parametrisation, Trunk
+from controller.observations import RAW_ACTION
 from controller.schedule import vp_schedule
 
-ACTION_DIM = 2
+ACTION_DIM = len(RAW_ACTION)
 """Raw numbers of one user: one for the bandwidth share, one for the denoising steps."""
 
 
@@ -83,7 +84,7 @@ class Slot(NamedTuple):
     mask: Tensor
     """[env, user], 1 where active."""
     weights: Tensor
-    """[env, 1, user]: 1 / active users where active; ``weights @ x`` is the mean over them."""
+    """[env, user], 1 / active users where active: sums with it are means over them."""
     context: Tensor
     """[env, 1, C + 1]: the context, and the fraction of users that are active."""
 
@@ -95,7 +96,7 @@ def slot_of(user_features: Tensor, user_mask: Tensor, context: Tensor) -> Slot:
     return Slot(
         features=user_features * mask.unsqueeze(2),
         mask=mask,
-        weights=(mask / active.clamp(min=1.0)).unsqueeze(1),
+        weights=mask / active.clamp(min=1.0),
         context=torch.cat((context, active / mask.shape[1]), 1).unsqueeze(1),
     )
 
@@ -129,7 +130,7 @@ class FlatTrunk(nn.Module):
 
     def encode(self, slot: Slot) -> Tensor:
         """Return the first layer's share of the state [env, hidden]."""
-        state: Tensor = self.state(_flat_state(slot))
+        state: Tensor = self.state(torch.cat(_flat_parts(slot), 1))
         return state
 
     def estimate(self, condition: Tensor, x: Tensor | None, index: int) -> Tensor:
@@ -181,7 +182,7 @@ class Exchange(nn.Module):
 
     def forward(self, h: Tensor, weights: Tensor) -> Tensor:
         """Map [env, user, hidden] to the same shape."""
-        out: Tensor = self.own(h) + self.mean(weights @ h)
+        out: Tensor = self.own(h) + self.mean(weights.unsqueeze(1) @ h)
         return out
 
 
@@ -211,8 +212,7 @@ class FlatCritic(nn.Module):
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
-        h = torch.cat((_flat_state(slot), action.flatten(1)), 1)
-        h = functional.relu(self.first(h))
+        h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
         h = functional.relu(self.second(h))
         h = functional.relu(self.third(h))
         out: Tensor = self.out(h)
@@ -300,5 +300,5 @@ def _flat_dim(sizes: SlotSizes) -> int:
     return sizes.num_users * (sizes.user_dim + 1) + sizes.context_dim + 1
 
 
-def _flat_state(slot: Slot) -> Tensor:
-    return torch.cat((slot.features.flatten(1), slot.mask, slot.context.squeeze(1)), 1)
+def _flat_parts(slot: Slot) -> tuple[Tensor, ...]:
+    return slot.features.flatten(1), slot.mask, slot.context.squeeze(1)

@@ -32,35 +32,35 @@ def test_an_ended_row_without_a_feasible_action_still_has_its_reward_as_target()
 
 def test_active_mean_ignores_inactive_users_and_is_0_where_nobody_is():
     values = torch.tensor([[1.0, 3.0, 100.0], [7.0, 8.0, 9.0]])
-    mask = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    weights = torch.tensor([[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])
 
-    assert losses.active_mean(values, mask).tolist() == [2.0, 0.0]
+    assert losses.active_mean(values, weights).tolist() == [2.0, 0.0]
 
 
 def test_the_mean_of_decomposed_targets_is_the_target_of_the_mean():
     reward = torch.tensor([[1.0, 3.0]])
     next_q = torch.tensor([[4.0, 100.0]])
-    next_mask = torch.tensor([[1.0, 0.0]])
+    next_weights = torch.tensor([[1.0, 0.0]])
 
-    target = losses.decomposed_target(reward, torch.tensor([0.5]), next_q, next_mask)
+    target = losses.decomposed_target(reward, torch.tensor([0.5]), next_q, next_weights)
 
     assert target.tolist() == [[3.0, 5.0]]  # 1 + 0.5 * 4 and 3 + 0.5 * 4
     assert target.mean().item() == 0.5 * (1 + 3) + 0.5 * 4
 
 
-def test_td_loss_is_the_mean_square_over_active_users():
+def test_td_loss_weighs_every_slot_alike_however_many_users_it_has():
     q = torch.tensor([[1.0, 2.0], [3.0, 50.0]])
     target = torch.tensor([[0.0, 4.0], [0.0, 0.0]])
-    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    weights = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
 
-    assert losses.td_loss(q, target, mask).item() == pytest.approx((1 + 4 + 9) / 3)
+    assert losses.td_loss(q, target, weights).item() == ((1 + 4) / 2 + 9) / 2
 
 
 def test_policy_loss_weighs_every_slot_alike_however_many_users_it_has():
     q = torch.tensor([[1.0, 3.0], [8.0, 50.0]])
-    mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    weights = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
 
-    assert losses.policy_loss(q, mask).item() == -(2.0 + 8.0) / 2
+    assert losses.policy_loss(q, weights).item() == -(2.0 + 8.0) / 2
 
 
 def test_huber_loss_is_square_near_0_and_straight_far_away():

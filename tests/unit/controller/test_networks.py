@@ -36,7 +36,7 @@ def noise(actor, num_envs: int = 4) -> torch.Tensor:
 def test_a_slot_holds_means_over_active_users_and_how_many_there_are():
     observed = slot()
 
-    assert observed.weights.squeeze(1).tolist() == [
+    assert observed.weights.tolist() == [
         pytest.approx([1 / 2, 1 / 2, 0]),
         pytest.approx([1 / 3, 1 / 3, 1 / 3]),
         [0, 0, 0],
