@@ -136,7 +136,8 @@ class FlatTrunk(nn.Module):
     def estimate(self, condition: Tensor, x: Tensor | None, index: int) -> Tensor:
         """Return an unbounded estimate [env, user, 2]."""
         if x is not None and self.latent is not None and self.steps is not None:
-            condition = condition + self.latent(x.flatten(1)) + self.steps.weight[index]
+            step = self.steps.weight[index]
+            condition = condition + functional.linear(x.flatten(1), self.latent.weight, step)
         h = functional.relu(condition)
         h = functional.relu(self.second(h))
         h = functional.relu(self.third(h))
@@ -166,7 +167,8 @@ class SetTrunk(nn.Module):
         """Return an unbounded estimate [env, user, 2]."""
         state, weights = condition
         if x is not None and self.latent is not None and self.steps is not None:
-            state = state + self.latent(x) + self.steps.weight[index]
+            step = self.steps.weight[index]
+            state = state + functional.linear(x, self.latent.weight, step)
         h = functional.relu(self.second(functional.relu(state), weights))
         out: Tensor = self.out(h)
         return out
