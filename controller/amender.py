@@ -20,6 +20,8 @@ from controller.observations import RAW_ACTION, AllocationArrays, SlotArrays
 LOGIT_SCALE = 3.0
 """The widest share is at most exp(2 * 3) = 403 times the narrowest."""
 
+_ROUNDING = 1e-12
+
 
 def amend(raw: ArrayLike, slot: SlotArrays) -> AllocationArrays:
     """Return the feasible allocation that a raw action [env, user, 2] stands for.
@@ -59,6 +61,7 @@ def _num_steps(raw: Array, slot: SlotArrays) -> Ints:
     order = np.argsort(-rest, axis=-1, kind="stable")
     needed_s = np.cumsum(np.take_along_axis(np.where(rest > 0, step_s, np.inf), order, -1), axis=-1)
     rounds_up = np.empty_like(slot.members)
-    np.put_along_axis(rounds_up, order, needed_s <= left_s[..., None], axis=-1)
+    room_s = left_s + _ROUNDING * spare_s
+    np.put_along_axis(rounds_up, order, needed_s <= room_s[..., None], axis=-1)
     at_edge = fewest + (whole + rounds_up).sum(axis=1).astype(np.int64)
     return np.where(slot.members.any(axis=1), at_edge, slot.max_num_steps)

@@ -136,7 +136,9 @@ def popular(frame: FrameArrays) -> Bools:
 
 def popular_per_byte(frame: FrameArrays) -> Bools:
     """Return the models with most requests for each byte in the frames that are seen."""
-    return _ranked(frame.request_counts.sum(axis=1) / frame.table.resident_bytes, frame)
+    return _ranked(
+        frame.request_counts.sum(axis=1) / np.maximum(frame.table.resident_bytes, 1), frame
+    )
 
 
 def least_recently_used(frame: FrameArrays) -> Bools:

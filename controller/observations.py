@@ -251,7 +251,7 @@ def frame_features(frame: FrameArrays, scenario: ScenarioConfig) -> Features:
     table, num_envs = frame.table, len(frame.caches)
     counts = frame.request_counts
     asked = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
-    sizes = table.resident_bytes / frame.capacity_bytes
+    sizes = table.resident_bytes / max(frame.capacity_bytes, 1)
     loads = table.load_s / scenario.frame_s
     features = np.concatenate(
         [

@@ -9,10 +9,11 @@ upload and download time. T_u is convex and falling, so at the optimum all slope
 where it stays between the ends. For each lambda the shares follow by Newton in log b.
 
 Steps: on each node maximise sum_u v_u(s_u) subject to sum_u step_s_u s_u <= budget: a
-multiple-choice knapsack, solved by dynamic programming over NUM_CELLS cells of the budget. Costs
-are rounded up to whole cells, so what is found is feasible, and it is worth at least the true
-optimum of a budget smaller by k + 1 cells, where k is the number of the node's requests. A cell is
-compute_budget_s / NUM_CELLS seconds.
+multiple-choice knapsack, solved by dynamic programming over equal cells of the budget. Costs are
+rounded up to whole cells, so what is found is feasible, and it is worth at least the true optimum
+of a budget smaller by k + 1 cells, where k is the number of the node's requests. Of MIN_CELLS to
+MAX_CELLS that number is taken for which every model's step is closest to whole cells; where it is
+whole, what is found is exact.
 
     T  transfer seconds       h  -T', slope           lambda  multiplier, seconds a share
     v  value of a request's steps: w * quality - (1 - w) * step_s * s / reference_latency_s
@@ -29,7 +30,7 @@ from controller.observations import AllocationArrays, Bools, SlotArrays
 from controller.radio import noise_w_per_hz
 from controller.scenario import ScenarioConfig
 
-NUM_CELLS = 512
+MIN_CELLS, MAX_CELLS = 400, 1000
 _ROUNDS = 10
 _NEWTON_STEPS = 2
 _SAME = 1e-9
@@ -100,10 +101,16 @@ def _log_slope(seconds: Array, snr: Array, log_share: Array) -> tuple[Array, Arr
     return np.log(slope), (slopes * bends).sum(axis=0) / slope
 
 
-def best_num_steps(slot: SlotArrays, worth: UtilityConfig, num_cells: int = NUM_CELLS) -> Ints:
-    """Return the steps [env, user] that are worth most within every node's budget."""
+def best_num_steps(slot: SlotArrays, worth: UtilityConfig, num_cells: int | None = None) -> Ints:
+    """Return the steps [env, user] that are worth most within every node's budget.
+
+    Args:
+        slot: the requests.
+        worth: what a request is worth.
+        num_cells: the grid; None takes what suits the models.
+    """
     bounds, table = slot.bounds, slot.table
-    cell_s = bounds.compute_budget_s / num_cells
+    cell_s = bounds.compute_budget_s / (num_cells or _suiting_cells(table, bounds))
     menus = [_menu(table, model, bounds, worth, cell_s) for model in range(len(table.model_ids))]
     steps = slot.max_num_steps.copy()  # what misses get
     top_steps = np.array([menu.num_steps[-1] for menu in menus])
@@ -120,6 +127,13 @@ def best_num_steps(slot: SlotArrays, worth: UtilityConfig, num_cells: int = NUM_
         chosen = _knapsack(menus, slot.models[tight], members[tight], spare[tight, node])
         steps[tight] = np.where(members[tight], chosen, steps[tight])
     return steps
+
+
+def _suiting_cells(table: ModelTable, bounds: AllocationConfig) -> int:
+    counts = np.arange(MIN_CELLS, MAX_CELLS + 1)
+    cells = table.step_s[:, None] / bounds.compute_budget_s * counts
+    lost = (np.ceil(cells - _SAME) - cells) / np.maximum(cells, _SAME)
+    return int(counts[np.round(lost.max(axis=0), 9).argmin()])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

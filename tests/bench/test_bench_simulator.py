@@ -1,0 +1,66 @@
+"""How fast the simulator, the oracle and the observations are, on the default scenario."""
+
+import time
+
+import numpy as np
+import pytest
+
+from controller import oracle, scenario
+from controller.amender import amend
+from controller.baselines import RandomCaching, equal
+from controller.observations import AllocationArrays, SlotArrays, slot_features
+from controller.simulator import Simulator
+from protos.seeds import stream
+
+SLOTS = 120
+
+
+@pytest.mark.bench
+def test_slot_steps_per_second(capsys):
+    default = scenario.load("default")
+    table = scenario.read_models(default)
+    rng = stream(0, "raw actions")
+
+    def random_raw(slot: SlotArrays) -> AllocationArrays:
+        return amend(rng.uniform(-1, 1, (*slot.asks.shape, 2)), slot)
+
+    def random_raw_and_features(slot: SlotArrays) -> AllocationArrays:
+        slot_features(slot, default.radio, default.slot_s)
+        return random_raw(slot)
+
+    def best(slot: SlotArrays) -> AllocationArrays:
+        return oracle.allocate(slot, default)
+
+    ways = {
+        "random raw actions": random_raw,
+        "the same, with features": random_raw_and_features,
+        "equal": equal,
+        "oracle": best,
+    }
+    sizes = (1, 16, 64, 256, 1024)
+    found = {
+        name: [_slot_steps_per_s(Simulator(default, table, num_envs=n, seed=0), way) for n in sizes]
+        for name, way in ways.items()
+    }
+    with capsys.disabled():
+        print(f"\nslot-steps/s, one thread, default scenario, {default.num_users} users")
+        print(f"{'environments':<26}" + "".join(f"{size:>12}" for size in sizes))
+        for name, rates in found.items():
+            print(f"{name:<26}" + "".join(f"{rate:>12,.0f}" for rate in rates))
+    assert max(found["random raw actions"]) > 20_000
+
+
+def _slot_steps_per_s(simulator: Simulator, decide) -> float:
+    """Return env x slots per second, random caching and the caches' changes included."""
+    caching = RandomCaching(stream(0, "caching"))
+    num_slots = max(10, min(SLOTS, 20_000 // simulator.num_envs))
+    times_s = []
+    while len(times_s) < num_slots:
+        began_s = time.perf_counter()
+        if simulator.is_over:
+            simulator.reset()
+        if simulator.is_at_frame_begin:
+            simulator.apply_caches(caching(simulator.observe_frame()))
+        simulator.apply_allocations(decide(simulator.observe_slot()))
+        times_s.append(time.perf_counter() - began_s)
+    return simulator.num_envs * num_slots / float(np.sum(times_s))
