@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 STEP := @printf '\n== %s\n'
 
-.PHONY: demo test check bench protos clean install
+.PHONY: demo test check bench bench-serve protos clean install
 
 demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
 	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
@@ -25,6 +25,9 @@ check: $(INSTALLED)  ## format, lint, types, import rules, stub drift
 
 bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
 	$(BIN)/python -m pytest -m bench -s
+
+bench-serve: $(INSTALLED)  ## ways to serve one model, side by side; some minutes
+	$(BIN)/python -m profiling.serving --out docs/serving
 
 protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 	$(BIN)/python -m protos.compile

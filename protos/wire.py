@@ -27,6 +27,7 @@ from protos.errors import (
     DeadlineError,
     EdgeError,
     GenerationError,
+    InvalidRequestError,
     NodeDownError,
     RequestCancelledError,
 )
@@ -76,7 +77,11 @@ def _element_class(proto: Message, name: str) -> type[Message]:
 
 
 def from_proto(proto: Message, cls: type[T]) -> T:
-    """Return the dataclass ``cls`` with the proto's values; an unset ``optional`` becomes None."""
+    """Return the dataclass ``cls`` with the proto's values; an unset ``optional`` becomes None.
+
+    Raises:
+        InvalidRequestError: an enum that is unset or unknown here.
+    """
     hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     return cls(
         **{
@@ -104,8 +109,16 @@ def _from_field(proto: Message, name: str, hint: Any) -> Any:
     if is_dataclass(hint):
         return from_proto(value, typing.cast("type[Any]", hint))
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint(value)
+        return _member(name, hint, value)
     return value
+
+
+def _member(name: str, kind: type[Enum], value: int) -> Enum:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(f"{member.name} ({member.value})" for member in kind)
+        raise InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
 
 
 def pack_event(event: Any, proto_class: type[Message], kinds: dict[str, type]) -> Message:

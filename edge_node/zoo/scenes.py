@@ -155,7 +155,7 @@ def distinct(rng: np.random.Generator, count: int, kind: type[Scene], split: Spl
         ValueError: the split holds too few of that kind.
     """
     drawn: dict[str, Scene] = {}
-    for _ in range(200 * count):
+    for _ in range(50 * count):
         scene = draw_single(rng, split) if kind is Single else draw_pair(rng, split)
         drawn.setdefault(scene.caption, scene)
         if len(drawn) == count:

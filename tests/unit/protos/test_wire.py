@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos import controller_pb2, edge_node_pb2, messages, wire
-from protos.errors import GenerationError
+from protos.errors import GenerationError, InvalidRequestError
 
 IDS = st.text(max_size=20)
 SECONDS = st.floats(0, 1e6)
@@ -97,6 +97,12 @@ def test_an_event_keeps_its_kind_even_when_all_its_fields_are_default():
 def test_an_event_of_no_kind_is_an_error():
     with pytest.raises(GenerationError, match="GenerateResponse holds no event"):
         wire.unpack_event(edge_node_pb2.GenerateResponse(), messages.GENERATE_EVENTS)
+
+
+def test_an_unset_enum_is_refused_with_its_choices():
+    status = edge_node_pb2.GetStatusResponse(node_id="edge-0")
+    with pytest.raises(InvalidRequestError, match=r"role must be one of EDGE \(1\), .*, got 0"):
+        wire.from_proto(status, messages.NodeStatus)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""The ways to serve a model that ``serving.py`` compares: pipelines, engine, node.
+
+Each is an async function from a job to its image. Owns no clock and no statistics.
+"""
+
+import asyncio
+import contextlib
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_node import denoising, families, samplers
+from edge_node.catalog import Catalog
+from edge_node.config import EngineConfig, ModelConfig
+from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine import ImageDone, Job
+from protos.clients import EdgeNodeClient
+from protos.messages import GenerateRequest, ImageChunk
+
+Image8: TypeAlias = NDArray[np.uint8]
+Serve: TypeAlias = Callable[[Job], Awaitable[Image8]]
+
+
+class Pipeline:
+    """diffusers as it comes: one request at a time, or all that wait in one padded batch."""
+
+    def __init__(self, model: ModelConfig, dtype: str, device: str, max_batch: int) -> None:
+        (entry,) = Catalog([model])
+        self._pipeline = DiffusionPipeline.from_pretrained(
+            entry.location,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            variant=model.variant or None,
+            local_files_only=entry.folder is not None,
+        ).to(device)
+        self._pipeline.set_progress_bar_config(disable=True)
+        if model.scheduler:
+            own = self._pipeline.scheduler
+            self._pipeline.scheduler = samplers.make(model.scheduler, own)
+        self._max_batch = max_batch
+        self._device = asyncio.Lock()
+        self._waiting: list[tuple[Job, asyncio.Future[Image8]]] = []
+
+    async def one_by_one(self, job: Job) -> Image8:
+        """Serve in order of arrival."""
+        async with self._device:
+            return (await asyncio.to_thread(self.run, [job]))[0]
+
+    async def padded(self, job: Job) -> Image8:
+        """Serve with all that wait when the device gets free, at the longest step count.
+
+        A pipeline has one guidance scale for a batch, so requests with and without it part ways.
+        """
+        done: asyncio.Future[Image8] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, done))
+        async with self._device:
+            if not done.done():
+                await asyncio.sleep(0)  # whoever is submitted at this moment comes along
+                mates = [w for w in self._waiting if _alike(w[0], job)][: self._max_batch]
+                if (job, done) not in mates:
+                    mates[-1] = (job, done)
+                self._waiting = [waiting for waiting in self._waiting if waiting not in mates]
+                images = await asyncio.to_thread(self.run, [one for one, _ in mates])
+                for (_, waiting), image in zip(mates, images, strict=True):
+                    waiting.set_result(image)
+        return await done
+
+    def run(self, batch: Sequence[Job]) -> list[Image8]:
+        """Return the images of a batch at its longest step count."""
+        images = self._pipeline(
+            [job.prompt for job in batch],
+            num_inference_steps=max(job.num_steps for job in batch),
+            guidance_scale=batch[0].guidance_scale,
+            width=batch[0].width_px,
+            height=batch[0].height_px,
+            generator=[torch.Generator("cpu").manual_seed(job.seed) for job in batch],
+            output_type="np",
+        ).images
+        return list(np.rint(images * 255).astype(np.uint8))
+
+    def bare_step_s(self, job: Job) -> float:
+        """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
+        with torch.inference_mode():
+            family = families.adapt(self._pipeline)
+            model = denoising.Model(family, samplers.own_name(self._pipeline.scheduler) or "ddim")
+            (one,) = denoising.start(model, [job])
+            rows = families.stacked(one.conditions)
+            latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
+            began_s = time.perf_counter()
+            for time_step in one.plan.timesteps.float().to(latents.device):
+                out = family.denoise(latents, time_step.repeat(len(latents)), rows)
+            out[0, 0, 0, 0].item()  # waits for the device
+            return (time.perf_counter() - began_s) / job.num_steps
+
+
+def _alike(one: Job, other: Job) -> bool:
+    return one.guidance_scale == other.guidance_scale
+
+
+def by_engine(engine: DiffusersEngine) -> Serve:
+    """Return the engine as a contender."""
+
+    async def serve(job: Job) -> Image8:
+        async with aclosing(engine.generate(job)) as events:
+            async for event in events:
+                last = event
+        if not isinstance(last, ImageDone):
+            raise TypeError(f"an engine must end with ImageDone, got {type(last).__name__}")
+        return last.pixels
+
+    return serve
+
+
+def by_client(client: EdgeNodeClient) -> Serve:
+    """Return a node as a contender; request ids are made unique, as a node wants them."""
+    calls = iter(range(10**9))
+
+    async def serve(job: Job) -> Image8:
+        request = GenerateRequest(
+            request_id=f"{job.request_id}-{next(calls)}",
+            model_id=job.model_id,
+            prompt=job.prompt,
+            num_steps=job.num_steps,
+            guidance_scale=job.guidance_scale,
+            seed=job.seed,
+        )
+        events = [event async for event in client.generate(request, 600)]
+        data = b"".join(event.data for event in events if isinstance(event, ImageChunk))
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    return serve
+
+
+@contextlib.asynccontextmanager
+async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNodeClient]:
+    """Run a node with the model in a process of its own; yield a client."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "node.toml"
+        tables = {"engine": asdict(engine), "cache": {"capacity_bytes": 10**12}}
+        lines = ['address = "127.0.0.1:0"']
+        for name, table in tables.items():
+            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+        lines += ["[[models]]", *(f"{k} = {json.dumps(v)}" for k, v in asdict(model).items())]
+        file.write_text("\n".join(lines) + "\n")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "edge_node", "serve", "--config", str(file)),
+            *("--log-level", "WARNING"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            if process.stdout is None:
+                raise RuntimeError("the node has no standard output")
+            address = (await process.stdout.readline()).decode().split()[-1]
+            async with EdgeNodeClient(address, deadline_s=600) as client:
+                await client.load_model(model.model_id)
+                yield client
+        finally:
+            process.terminate()
+            await process.wait()

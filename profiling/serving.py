@@ -1,0 +1,316 @@
+r"""Compare ways to serve one model, side by side in one run: throughput, latency, same images.
+
+    python -m profiling.serving                                the zoo's scene-base, some minutes
+    python -m profiling.serving --model.source hub:OWNER/NAME \
+        --model.width-px 512 --model.height-px 512             any model of a known family
+
+Contenders: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
+wait, padded to the longest step count among them; (c) the edge node's engine in this process;
+(d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
+counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson arrivals.
+Rounds alternate between contenders, so that a busy machine hits all of them alike.
+Writes serving.json, serving.md and serving.png.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from edge_node.catalog import Catalog
+from edge_node.config import EngineConfig, ModelConfig
+from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine import Job, StepDone
+from edge_node.zoo import scenes
+from profiling.contenders import Image8, Pipeline, Serve, by_client, by_engine, node
+from protos import logs, manifest
+from protos.seeds import stream
+
+PIPELINE, PADDED, ENGINE, REMOTE = "pipeline", "padded batches", "engine", "engine over gRPC"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What to serve, and how hard."""
+
+    model: ModelConfig = field(
+        default_factory=lambda: ModelConfig(model_id="scene-base", source="builtin:scene-base")
+    )
+    """The model."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Device, precision and batch limit; the pipelines use the same device and precision."""
+    num_requests: int = 48
+    """Requests of a round."""
+    in_flight: int = 16
+    """Requests that run or wait in the closed loop."""
+    min_num_steps: int = 4
+    """Fewest denoising steps of a request."""
+    max_num_steps: int = 50
+    """Most denoising steps."""
+    rounds: int = 3
+    """Repetitions of every contender in each loop."""
+    load_frac: float = 0.7
+    """Poisson arrivals, as a share of what the engine reached in the closed loop."""
+    slack: float = 4.0
+    """A request's deadline: this many times what the pipeline takes for it alone."""
+    seed: int = 11
+    """Of requests and arrivals."""
+    out: Path = Path("runs/serving")
+    """Folder of the results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One contender's pass over all requests."""
+
+    contender: str
+    loop: str
+    """"closed" or "poisson"."""
+    throughput_hz: float
+    """Images a second, from the first submission to the last image."""
+    latency_s: list[float]
+    """Of each request, from its submission."""
+    deadline_frac: float
+    """Requests done within their deadline."""
+
+
+def jobs(settings: Settings) -> list[Job]:
+    """Return the requests of a round: steps uniform, one in four without guidance."""
+    rng = stream(settings.seed, "requests")
+    drawn = scenes.draw(rng, settings.num_requests, "held-out")
+    steps = rng.integers(settings.min_num_steps, settings.max_num_steps + 1, len(drawn))
+    model = settings.model
+    return [
+        Job(
+            request_id=f"r{index}",
+            model_id=model.model_id,
+            prompt=scene.caption,
+            negative_prompt="",
+            num_steps=int(steps[index]),
+            guidance_scale=1.0 if index % 4 == 3 else model.default_guidance_scale,
+            seed=1000 + index,
+            scheduler=model.scheduler,
+            width_px=model.width_px,
+            height_px=model.height_px,
+        )
+        for index, scene in enumerate(drawn)
+    ]
+
+
+async def closed_loop(
+    serve: Serve, requests: Sequence[Job], in_flight: int
+) -> tuple[float, list[float], list[Image8]]:
+    """Return throughput (1/s), latencies (s) and images; a request follows where one ends."""
+    left = iter(enumerate(requests))
+    images: list[Any] = [None] * len(requests)
+    latency_s = [0.0] * len(requests)
+
+    async def user() -> None:
+        for index, job in left:
+            began_s = time.perf_counter()
+            images[index] = await serve(job)
+            latency_s[index] = time.perf_counter() - began_s
+
+    began_s = time.perf_counter()
+    await asyncio.gather(*(user() for _ in range(in_flight)))
+    return len(requests) / (time.perf_counter() - began_s), latency_s, images
+
+
+async def poisson(
+    serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]
+) -> tuple[float, list[float], list[Image8]]:
+    """Return what ``closed_loop`` returns, for requests that come without being asked."""
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    arrivals_s = began_s + np.cumsum(gaps_s)
+
+    async def ask(job: Job, arrival_s: float) -> tuple[float, Image8]:
+        await asyncio.sleep(arrival_s - loop.time())
+        image = await serve(job)
+        return loop.time() - arrival_s, image
+
+    answers = await asyncio.gather(*map(ask, requests, arrivals_s))
+    latency_s = [latency for latency, _ in answers]
+    return len(requests) / (loop.time() - began_s), latency_s, [image for _, image in answers]
+
+
+def similarity(images: Sequence[Image8], reference: Sequence[Image8]) -> list[float]:
+    """Return each image's SSIM against its reference."""
+
+    def tensor(image: Image8) -> torch.Tensor:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+
+    return [
+        float(structural_similarity_index_measure(tensor(one), tensor(other), data_range=1.0))
+        for one, other in zip(images, reference, strict=True)
+    ]
+
+
+async def compare(settings: Settings) -> dict[str, Any]:
+    """Run every contender in both loops; return the record."""
+    requests = jobs(settings)
+    engine = DiffusersEngine(settings.engine)
+    (entry,) = Catalog([settings.model])
+    await engine.load(entry)
+    pipeline = Pipeline(
+        *(settings.model, settings.engine.dtype),
+        *("cuda" if engine.device_uuid else "cpu", settings.in_flight),
+    )
+    async with node(settings.model, settings.engine) as client:
+        contenders: dict[str, Serve] = {
+            PIPELINE: pipeline.one_by_one,
+            PADDED: pipeline.padded,
+            ENGINE: by_engine(engine),
+            REMOTE: by_client(client),
+        }
+        alone_s = {}
+        for job in requests:  # also warms the pipeline up
+            began_s = time.perf_counter()
+            await pipeline.one_by_one(job)
+            alone_s[job.request_id] = time.perf_counter() - began_s
+        for serve in contenders.values():
+            await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
+
+        rounds: list[Round] = []
+        images: dict[str, list[Image8]] = {}
+
+        def note(name: str, loop: str, result: tuple[float, list[float], list[Image8]]) -> None:
+            throughput_hz, latency_s, made = result
+            limits_s = [settings.slack * alone_s[job.request_id] for job in requests]
+            in_time = [took <= limit for took, limit in zip(latency_s, limits_s, strict=True)]
+            rounds.append(Round(name, loop, throughput_hz, latency_s, float(np.mean(in_time))))
+            images.setdefault(name, made)
+            sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
+
+        for _ in range(settings.rounds):
+            for name, serve in contenders.items():
+                result = await closed_loop(serve, requests, settings.in_flight)
+                note(name, "closed", result)
+        reached_hz = statistics.median(r.throughput_hz for r in rounds if r.contender == ENGINE)
+        rate_hz = settings.load_frac * reached_hz
+        rng = stream(settings.seed, "arrivals")
+        for _ in range(settings.rounds):
+            gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
+            for name, serve in contenders.items():
+                note(name, "poisson", await poisson(serve, requests, gaps_s))
+        overhead = await overhead_ratios(engine, pipeline, requests[0], settings.rounds)
+    await engine.close()
+    ssim = {name: similarity(made, images[PIPELINE]) for name, made in images.items()}
+    return {
+        "manifest": asdict(manifest.collect()),
+        "device": engine.device_name,
+        "settings": asdict(settings) | {"out": str(settings.out)},
+        "poisson_rate_hz": rate_hz,
+        "rounds": [asdict(r) for r in rounds],
+        "ssim_min": {name: min(values) for name, values in ssim.items()},
+        "engine_step_over_bare_denoiser": overhead,
+    }
+
+
+async def overhead_ratios(
+    engine: DiffusersEngine, pipeline: Pipeline, job: Job, rounds: int
+) -> list[float]:
+    """Return the engine's seconds a step over a bare denoiser call's, one request alone."""
+    long = replace(job, num_steps=50)
+    ratios = []
+    for _ in range(rounds + 1):
+        bare_s = await asyncio.to_thread(pipeline.bare_step_s, long)
+        ends_s = []
+        async with aclosing(engine.generate(long)) as events:
+            async for event in events:
+                if isinstance(event, StepDone):
+                    ends_s.append(time.perf_counter())
+        ratios.append((ends_s[-1] - ends_s[0]) / (len(ends_s) - 1) / bare_s)
+    return ratios[1:]  # the first one warms up
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the figures as Markdown: medians over rounds, and their spread."""
+    settings = record["settings"]
+    lines = [
+        f"{settings['model']['model_id']} on {record['device']}, {settings['num_requests']} "
+        f"requests of {settings['min_num_steps']} to {settings['max_num_steps']} steps, "
+        f"{settings['rounds']} rounds; medians, (least to most) over rounds.",
+        "",
+        f"Closed loop, {settings['in_flight']} in flight:",
+        "",
+        *_rows(record, "closed"),
+        "",
+        f"Poisson arrivals, {record['poisson_rate_hz']:.2f} a second "
+        f"({settings['load_frac']:.0%} of the engine's closed loop):",
+        "",
+        *_rows(record, "poisson"),
+        "",
+        "A step of one request alone takes the engine "
+        f"{statistics.median(record['engine_step_over_bare_denoiser']):.3f} times a bare denoiser "
+        "call.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(record: dict[str, Any], loop: str) -> list[str]:
+    rounds = [r for r in record["rounds"] if r["loop"] == loop]
+    base_hz = statistics.median(r["throughput_hz"] for r in rounds if r["contender"] == PIPELINE)
+    lines = [
+        "| | images/s | ratio | p50 latency (s) | p95 latency (s) | in deadline | least SSIM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(r["contender"] for r in rounds):
+        own = [r for r in rounds if r["contender"] == name]
+        hz = [r["throughput_hz"] for r in own]
+        p50, p95 = np.percentile([s for r in own for s in r["latency_s"]], [50, 95])
+        in_time = statistics.mean(r["deadline_frac"] for r in own)
+        lines.append(
+            f"| {name} | {statistics.median(hz):.2f} ({min(hz):.2f} to {max(hz):.2f}) "
+            f"| {statistics.median(hz) / base_hz:.2f} | {p50:.2f} | {p95:.2f} "
+            f"| {in_time:.0%} | {record['ssim_min'][name]:.4f} |"
+        )
+    return lines
+
+
+def draw(record: dict[str, Any], file: Path) -> None:
+    """Draw the latencies of every contender as cumulative shares, a panel for each loop."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, loop in zip(figure.subplots(1, 2, sharey=True), ("closed", "poisson"), strict=True):
+        for name in (PIPELINE, PADDED, ENGINE, REMOTE):
+            own = [r for r in record["rounds"] if (r["loop"], r["contender"]) == (loop, name)]
+            latency_s = np.sort([s for r in own for s in r["latency_s"]])
+            axes.plot(latency_s, np.arange(1, len(latency_s) + 1) / len(latency_s), label=name)
+        axes.set_title("closed loop" if loop == "closed" else "Poisson arrivals")
+        axes.set_xlabel("latency (s)")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share of requests")
+    figure.axes[0].legend()
+    figure.savefig(file, dpi=110)
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    settings = tyro.cli(Settings, description=__doc__)
+    logs.setup("WARNING")
+    settings.out.mkdir(parents=True, exist_ok=True)
+    record = asyncio.run(compare(settings))
+    text = table(record)
+    (settings.out / "serving.json").write_text(json.dumps(record, indent=1) + "\n")
+    (settings.out / "serving.md").write_text(text)
+    draw(record, settings.out / "serving.png")
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
