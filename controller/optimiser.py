@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 _Net = TypeVar("_Net", bound=nn.Module)
-_BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 
 
 def as_vector(net: nn.Module) -> Tensor:
@@ -46,11 +46,11 @@ class Adam:
         gradients = torch.autograd.grad(loss, self._parameters)
         gradient = torch.cat([part.reshape(-1) for part in gradients])
         self.num_updates += 1
-        rate = self._learning_rate / (1 - _BETA1**self.num_updates)
-        root = math.sqrt(1 - _BETA2**self.num_updates)
-        self._mean.lerp_(gradient, 1 - _BETA1)
-        self._square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        spread = self._square.sqrt().div_(root).add_(_EPS)
+        rate = self._learning_rate / (1 - BETA1**self.num_updates)
+        root = math.sqrt(1 - BETA2**self.num_updates)
+        self._mean.lerp_(gradient, 1 - BETA1)
+        self._square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        spread = self._square.sqrt().div_(root).add_(EPS)
         self.vector.addcdiv_(self._mean, spread, value=-rate)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
