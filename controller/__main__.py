@@ -4,6 +4,7 @@
     python -m controller run --config live-random.toml         the floor to compare with
     python -m controller run --config my.toml --seed 7 --slot-s 2 --workload.request-probability 0.5
     python -m controller report --run runs/live-demo/RUN       write a run's report again
+    python -m controller levers --scenario default             what each lever is worth there
 
 A run starts the nodes that its configuration names (or attaches to running ones), lets emulated
 users send real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
@@ -20,7 +21,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from controller import inputs, report, run
+from controller import inputs, report, run, scenario, scores
 from controller.config import ROOT, RunConfig
 from controller.display import Display
 from protos import config as configs
@@ -38,9 +39,10 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    parser.add_argument("verb", choices=["run", "report"], help="what to do", nargs="?")
+    parser.add_argument("verb", choices=["run", "report", "levers"], help="what to do", nargs="?")
     parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
     parser.add_argument("--run", type=Path, help="folder of a finished run, for report")
+    parser.add_argument("--scenario", default="default", help="name or TOML file, for levers")
     parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
     args, overrides = parser.parse_known_args(argv)
     if args.verb is None or {"--help", "-h"} & set(overrides):
@@ -50,6 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.verb == "report":
             print(f"report: {report.write(args.run or _missing('--run FOLDER'))}")
+            return 0
+        if args.verb == "levers":
+            setting = scenario.load(args.scenario, tuple(overrides))
+            print(scores.lever_report(setting, scenario.read_models(setting)))
             return 0
         return _run(configs.find(args.config, _CONFIGS), overrides, args.log_level)
     except configs.ConfigError as error:

@@ -141,12 +141,14 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
     """Return the scenario's models.
 
     Raises:
-        ConfigError: an unreadable profile or one that lacks a model; a model that cannot be given
-            the fewest steps; no model that fits an edge node.
+        ConfigError: an unreadable profile or one that lacks a model; a model whose steps take no
+            time or that cannot be given the fewest steps; no model that fits an edge node.
     """
     models = scenario.synthetic_models or _measured(scenario)
     fewest = scenario.allocation.min_num_steps
     for model in models:
+        if model.step_s <= 0:
+            raise ConfigError(f"model {model.model_id!r}: step_s must be > 0, got {model.step_s}")
         if model.max_num_steps < fewest:
             raise ConfigError(
                 f"allocation.min_num_steps is {fewest}, model {model.model_id!r} takes at most "

@@ -34,6 +34,9 @@ from controller.simulator import Simulator
 from profiling.curves import interval
 from protos.seeds import stream
 
+LEVER_SEEDS = range(5)
+LEVER_ENVS = 16
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
@@ -79,7 +82,7 @@ def run_episode(policy: ArrayPolicy, simulator: Simulator) -> Measured:
 def normalised(utility: ArrayLike, floor: ArrayLike, oracle: ArrayLike) -> Array:
     """Return (utility - floor) / (oracle - floor).
 
-    >>> float(normalised(0.3, 0.2, 0.6))
+    >>> float(normalised(0.75, 0.5, 1.5))
     0.25
 
     Raises:
@@ -221,11 +224,11 @@ def levers(
     return tuple(Lever(name=name, scores=tuple(values)) for name, values in scores.items())
 
 
-def lever_table(found: Sequence[Lever], rng: np.random.Generator) -> str:
-    """Return the levers as a Markdown table, headroom with its 95 % interval over seeds."""
+def lever_report(scenario: ScenarioConfig, table: ModelTable) -> str:
+    """Return the levers over LEVER_SEEDS as a Markdown table, with 95 % intervals."""
     lines = ["| without | score | headroom | 95 % interval |", "|---|---|---|---|"]
-    for lever in found:
-        low, high = iqm_interval(lever.scores, rng)
+    for lever in levers(scenario, table, seeds=LEVER_SEEDS, num_envs=LEVER_ENVS):
+        low, high = iqm_interval(lever.scores, stream(0, "lever report"))
         lines.append(
             f"| {lever.name} | {1 - lever.headroom:.3f} | {lever.headroom:.3f} "
             f"| {1 - high:.3f} .. {1 - low:.3f} |"

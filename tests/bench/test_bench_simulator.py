@@ -16,7 +16,7 @@ SLOTS = 120
 
 
 @pytest.mark.bench
-def test_slot_steps_per_second(capsys):
+def test_slot_steps_per_cpu_second(capsys):
     default = scenario.load("default")
     table = scenario.read_models(default)
     rng = stream(0, "raw actions")
@@ -37,30 +37,35 @@ def test_slot_steps_per_second(capsys):
         "equal": equal,
         "oracle": best,
     }
-    sizes = (1, 16, 64, 256, 1024)
+    sizes = (1, 64, 256, 1024)
     found = {
-        name: [_slot_steps_per_s(Simulator(default, table, num_envs=n, seed=0), way) for n in sizes]
+        name: [
+            _slot_steps_per_cpu_s(Simulator(default, table, num_envs=n, seed=0), way) for n in sizes
+        ]
         for name, way in ways.items()
     }
     with capsys.disabled():
-        print(f"\nslot-steps/s, one thread, default scenario, {default.num_users} users")
+        print("\nslot-steps for a CPU second, one thread, default scenario")
         print(f"{'environments':<26}" + "".join(f"{size:>12}" for size in sizes))
         for name, rates in found.items():
             print(f"{name:<26}" + "".join(f"{rate:>12,.0f}" for rate in rates))
     assert max(found["random raw actions"]) > 20_000
 
 
-def _slot_steps_per_s(simulator: Simulator, decide) -> float:
-    """Return env x slots per second, random caching and the caches' changes included."""
+def _slot_steps_per_cpu_s(simulator: Simulator, decide) -> float:
+    """Return env x slots for a CPU second, so that what else runs matters less.
+
+    Random caching and the caches' changes are included.
+    """
     caching = RandomCaching(stream(0, "caching"))
     num_slots = max(10, min(SLOTS, 20_000 // simulator.num_envs))
-    times_s = []
-    while len(times_s) < num_slots:
-        began_s = time.perf_counter()
+    spent_s = []
+    while len(spent_s) < num_slots:
+        began_s = time.process_time()
         if simulator.is_over:
             simulator.reset()
         if simulator.is_at_frame_begin:
             simulator.apply_caches(caching(simulator.observe_frame()))
         simulator.apply_allocations(decide(simulator.observe_slot()))
-        times_s.append(time.perf_counter() - began_s)
-    return simulator.num_envs * num_slots / float(np.sum(times_s))
+        spent_s.append(time.process_time() - began_s)
+    return simulator.num_envs * num_slots / float(np.sum(spent_s))

@@ -2,10 +2,12 @@ import doctest
 
 import pytest
 
-from controller import radio, workload
+from controller import observations, radio, scores, workload
 
 
-@pytest.mark.parametrize("module", [radio, workload], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [observations, radio, scores, workload], ids=lambda module: module.__name__
+)
 def test_the_examples_in_the_docstrings_are_true(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

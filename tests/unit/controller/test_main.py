@@ -37,6 +37,9 @@ def test_no_verb_shows_how_it_is_used(capsys):
         (["run", "--profile", "no/such.json"], "cannot read the profile"),
         (["report"], "report needs --run FOLDER"),
         (["report", "--run", "/"], "is not a run's folder"),
+        (["levers", "--scenario", "none"], "shipped with the program: default.toml"),
+        (["levers", "--num-users", "0"], "num_users must be >= 1, got 0"),
+        (["levers", "--capacity-bytes", "1"], "no model fits"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_a_reason(capsys, arguments, complaint):

@@ -6,6 +6,7 @@ import pytest
 from scipy.optimize import minimize
 
 from controller import oracle
+from controller import scenario as scenarios
 from controller.config import AllocationConfig, UtilityConfig
 from controller.dynamics import utility
 from controller.observations import MISS
@@ -83,6 +84,14 @@ def test_the_best_steps_are_those_of_brute_force_where_steps_are_whole_cells(bud
     steps = oracle.best_num_steps(asks, WORTH)
     assert value(asks, steps) == pytest.approx(brute_force(asks, budget_s))
     assert steps[0, 4] == 20  # the cloud's
+
+
+def test_in_the_default_scenario_every_step_is_whole_cells():
+    default = scenarios.load("default")
+    table = scenarios.read_models(default)
+    cell_s = default.allocation.compute_budget_s / oracle._suiting_cells(table, default.allocation)
+    cells = table.step_s / cell_s
+    assert cells == pytest.approx(np.round(cells))
 
 
 def test_on_any_grid_the_steps_are_feasible_and_within_the_stated_bound():

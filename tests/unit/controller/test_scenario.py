@@ -90,3 +90,6 @@ def test_models_come_from_a_profile(tmp_path):
     assert scenarios.read_models(scenario(**measured)).model_ids == ("x", "y")
     with pytest.raises(ConfigError, match="no model 'z'; it holds: x, y"):
         scenarios.read_models(scenario(**measured, model_ids=("z",)))
+    records.save(profiles.profile(profiles.model("x", step_s=0.0)), file)
+    with pytest.raises(ConfigError, match="'x': step_s must be > 0"):
+        scenarios.read_models(scenario(**measured))
