@@ -41,13 +41,6 @@ class Entry:
             return None
         return sum(file.stat().st_size for file in self.folder.rglob("*.safetensors"))
 
-    def absent_parts(self) -> dict[str, None]:
-        """Return the parts that the folder's index leaves empty (SD3 without its third encoder)."""
-        if self.folder is None:
-            return {}
-        index = json.loads((self.folder / "model_index.json").read_text())
-        return {name: None for name, value in index.items() if value == [None, None]}
-
     def check(self) -> None:
         """Refuse weights that cannot be read, before anything is changed for them.
 

@@ -43,7 +43,9 @@ class Variant:
 VARIANTS = {
     "scene-base": Variant(
         channels=(64, 128),
-        recipe=Recipe(num_updates=10_500, batch=64, learning_rate=1e-3, seed=31, warmup_updates=200),
+        recipe=Recipe(
+            num_updates=10_500, batch=64, learning_rate=1e-3, seed=31, warmup_updates=200
+        ),
         trains_text=True,
     ),
     "scene-small": Variant(
