@@ -274,7 +274,6 @@ def _refuse_unknown(scheduler: Any) -> None:
         "thresholding": False,
         "stochastic_sampling": False,
         "invert_sigmas": False,
-        "rescale_betas_zero_snr": False,
         "algorithm_type": "dpmsolver++",
         "solver_order": 2,
         "solver_type": "midpoint",

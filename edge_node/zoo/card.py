@@ -38,7 +38,8 @@ def write(training: Training, folder: Path) -> None:
         "Data": training.data,
         "Seed": str(recipe.seed),
         "Updates": f"{trained.num_updates:,} of {recipe.num_updates:,}, batch {recipe.batch}",
-        "Optimiser": f"AdamW, peak {recipe.learning_rate:g}, cosine to 0, EMA {recipe.ema_decay:g}",
+        "Optimiser": f"AdamW, peak {recipe.learning_rate:g}, cosine to 0{_restarted(recipe)}, "
+        f"EMA {recipe.ema_decay:g}",
         "Wall time": f"{trained.wall_s / 60:.0f} min",
         "Hardware": f"{manifest.num_cpus} x {manifest.cpu}; {manifest.device}",
         "Software": ", ".join(f"{k} {v}" for k, v in manifest.packages.items()),
@@ -54,6 +55,10 @@ def write(training: Training, folder: Path) -> None:
         "its figures stand in docs/zoo.md.\n\n"
         "![training loss](loss.png)\n"
     )
+
+
+def _restarted(recipe: Recipe) -> str:
+    return f" (anew at {', '.join(f'{r:,}' for r in recipe.restarts)})" if recipe.restarts else ""
 
 
 def _plot(training: Training, file: Path) -> None:

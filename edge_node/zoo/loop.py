@@ -28,18 +28,23 @@ from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
+RESTART_FRAC = 0.6
+"""Peak learning rate of a cycle, as a share of the cycle's before."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How long and how fast a net is trained."""
 
     num_updates: int
-    """Gradient steps; the learning rate anneals to 0 over exactly these."""
+    """Gradient steps; the learning rate anneals to 0 at the last one."""
     batch: int
     """Samples in one update, over all processes."""
     learning_rate: float
     seed: int
     """Of the training data and of every draw in the loss."""
+    restarts: tuple[int, ...] = ()
+    """Updates at which the learning rate has annealed to 0 and starts anew, from a lower peak."""
     warmup_updates: int = 100
     weight_decay: float = 0.01
     ema_decay: float = 0.999
@@ -65,9 +70,15 @@ LossAt = Callable[[nn.Module, np.random.Generator], Tensor]
 
 
 def learning_rate_frac(update: int, recipe: Recipe) -> float:
-    """Return the share of the peak learning rate: linear warm-up, then a cosine to 0."""
-    warm = min(1.0, (update + 1) / max(1, recipe.warmup_updates))
-    return warm * 0.5 * (1 + math.cos(math.pi * update / recipe.num_updates))
+    """Return the share of the peak learning rate: linear warm-up and a cosine to 0, in each cycle.
+
+    Source: Loshchilov & Hutter 2017 (SGDR), each peak ``RESTART_FRAC`` of the one before.
+    """
+    begin = max((r for r in recipe.restarts if r <= update), default=0)
+    end = min((r for r in recipe.restarts if r > update), default=recipe.num_updates)
+    warm = min(1.0, (update - begin + 1) / max(1, recipe.warmup_updates))
+    peak = RESTART_FRAC ** sum(r <= update for r in recipe.restarts)
+    return peak * warm * 0.5 * (1 + math.cos(math.pi * (update - begin) / (end - begin)))
 
 
 def torch_generator(rng: np.random.Generator) -> torch.Generator:

@@ -14,8 +14,10 @@ CASES = [
     for name in ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm")
     for prediction in ("epsilon", "v_prediction")
     for spacing in ("leading", "trailing", "linspace")
-] + [("flow_euler", "flow", "-")]
-THOROUGH = {("epsilon", "leading"), ("v_prediction", "trailing"), ("flow", "-")}
+]
+CASES += [(name, "v_prediction", "pure noise") for name in ("ddim", "euler", "dpmpp_2m", "lcm")]
+CASES += [("flow_euler", "flow", "-")]
+THOROUGH = {("epsilon", "leading"), ("v_prediction", "pure noise"), ("flow", "-")}
 """Stable Diffusion's, the zoo's and SD3's own: these are tried with every step count."""
 
 
@@ -25,7 +27,8 @@ def own(prediction: str, spacing: str):
     return DDIMScheduler(
         **NOISE,
         prediction_type=prediction,
-        timestep_spacing=spacing,
+        timestep_spacing="trailing" if spacing == "pure noise" else spacing,
+        rescale_betas_zero_snr=spacing == "pure noise",
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
@@ -72,12 +75,15 @@ def test_a_plan_ends_where_diffusers_ends(name, prediction, spacing):
     is_common = (prediction, spacing) in THOROUGH
     longest = 50 if name == "lcm" else 100  # diffusers' LCM has no more
     for num_steps in range(1, longest + 1) if is_common else (1, 2, 3, 14, 15, 50):
-        if (num_steps, spacing) == (61, "trailing"):
+        if num_steps == 61 and spacing in ("trailing", "pure noise"):
             continue  # diffusers takes 62 there; the next test
         expected = by_diffusers(name, scheduler, num_steps)
         found = by_plan(samplers.plan(name, scheduler, num_steps), num_steps)
         scale = max(1.0, expected.abs().max().item())
-        assert (found - expected).abs().max() / scale <= 1e-4, num_steps
+        # From pure noise diffusers' Euler starts at x = 4096 and subtracts what it has not added:
+        # its float32 keeps three digits of the result.
+        limit = 2e-3 if (name, spacing) == ("euler", "pure noise") else 1e-4
+        assert (found - expected).abs().max() / scale <= limit, num_steps
         assert torch.isfinite(found).all()
 
 
@@ -147,7 +153,6 @@ def test_one_ddim_step_from_pure_noise_is_the_estimate():
     [
         ({"clip_sample": True}, "ddim"),
         ({"thresholding": True}, "dpmpp_2m"),
-        ({"rescale_betas_zero_snr": True}, "euler"),
     ],
 )
 def test_settings_that_change_the_step_are_refused_by_name(setting, name):

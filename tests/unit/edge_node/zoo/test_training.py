@@ -58,6 +58,16 @@ def test_training_lowers_the_loss(tmp_path):
     assert net.weight.flatten().tolist() == pytest.approx([1, 1, 1], abs=0.02)
 
 
+def test_the_learning_rate_restarts_with_a_warm_up_of_its_own():
+    plan = recipe(num_updates=300, warmup_updates=10, restarts=(100, 200))
+
+    assert loop.learning_rate_frac(99, plan) < 1e-3
+    assert loop.learning_rate_frac(100, plan) == pytest.approx(0.6 * 0.1)
+    assert loop.learning_rate_frac(150, plan) == pytest.approx(0.6 * 0.5)
+    assert loop.learning_rate_frac(250, plan) == pytest.approx(0.36 * 0.5)
+    assert loop.learning_rate_frac(299, plan) < 1e-3
+
+
 def test_the_learning_rate_warms_up_and_anneals_to_zero():
     plan = recipe(num_updates=100, warmup_updates=10)
 
