@@ -5,6 +5,8 @@
     python -m controller run --config my.toml --seed 7 --slot-s 2 --workload.request-probability 0.5
     python -m controller report --run runs/live-demo/RUN       write a run's report again
     python -m controller levers --scenario default             what each lever is worth there
+    python -m controller train --scenario default --seed 3     learn T2DRL in the simulator
+    python -m controller evaluate --checkpoint runs/RUN        its scores beside the baselines
 
 A run starts the nodes that its configuration names (or attaches to running ones), lets emulated
 users send real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
@@ -33,31 +35,11 @@ _CONFIGS = Path(__file__).resolve().parent / "configs"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m controller",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("verb", choices=["run", "report", "levers"], help="what to do", nargs="?")
-    parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
-    parser.add_argument("--run", type=Path, help="folder of a finished run, for report")
-    parser.add_argument("--scenario", default="default", help="name or TOML file, for levers")
-    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
-    args, overrides = parser.parse_known_args(argv)
-    if args.verb is None or {"--help", "-h"} & set(overrides):
-        parser.print_help()
-        if args.verb is None:
-            return 0 if overrides else 2
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        if args.verb == "report":
-            print(f"report: {report.write(args.run or _missing('--run FOLDER'))}")
-            return 0
-        if args.verb == "levers":
-            setting = scenario.load(args.scenario, tuple(overrides))
-            print(scores.lever_report(setting, scenario.read_models(setting)))
-            return 0
-        return _run(configs.find(args.config, _CONFIGS), overrides, args.log_level)
+        if arguments and arguments[0] in ("train", "evaluate"):
+            return _learn(arguments[0], arguments[1:])
+        return _control(arguments)
     except configs.ConfigError as error:
         print(f"controller: {error}", file=sys.stderr)
         return 2
@@ -66,6 +48,40 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("controller: interrupted", file=sys.stderr)
     return 1
+
+
+def _learn(verb: str, arguments: list[str]) -> int:
+    from controller import evaluate, train  # noqa: PLC0415 - torch is for those who learn
+
+    return (train if verb == "train" else evaluate).command(arguments)
+
+
+def _control(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m controller",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    verbs = ["run", "report", "levers", "train", "evaluate"]
+    parser.add_argument("verb", choices=verbs, help="what to do", nargs="?")
+    parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
+    parser.add_argument("--run", type=Path, help="folder of a finished run, for report")
+    parser.add_argument("--scenario", default="default", help="name or TOML file, for levers")
+    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
+    args, overrides = parser.parse_known_args(arguments)
+    if args.verb is None or {"--help", "-h"} & set(overrides):
+        parser.print_help()
+        if args.verb is None:
+            return 0 if overrides else 2
+    if args.verb == "report":
+        print(f"report: {report.write(args.run or _missing('--run FOLDER'))}")
+        return 0
+    if args.verb == "levers":
+        setting = scenario.load(args.scenario, tuple(overrides))
+        print(scores.lever_report(setting, scenario.read_models(setting)))
+        return 0
+    return _run(configs.find(args.config, _CONFIGS), overrides, args.log_level)
 
 
 def _missing(option: str) -> Path:

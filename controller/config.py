@@ -209,8 +209,10 @@ class RunConfig:
     """Length of a slot."""
     num_users: int
     """Emulated users; 0: only users from outside."""
-    policy: Literal["most-popular", "random"] = "most-popular"
+    policy: Literal["most-popular", "random", "t2drl"] = "most-popular"
     """Who decides; "random" is the floor of every comparison."""
+    checkpoint: str = ""
+    """Folder of the training that "t2drl" comes from (python -m controller train writes it)."""
     profile: str = "profiling/results/zoo-cpu/profile.json"
     """Measured curves of the models (python profiling/fit_curves.py writes it)."""
     output: str = "runs"
@@ -239,6 +241,11 @@ class RunConfig:
         _require(self.num_users >= 0, f"num_users must be >= 0, got {self.num_users}")
         _require(self.seed >= 0, f"seed must be >= 0, got {self.seed}")
         _require(bool(self.nodes), "nodes must hold at least one entry")
+        _require(
+            bool(self.checkpoint) == (self.policy == "t2drl"),
+            "policy 't2drl' needs a checkpoint and no other policy takes one, got "
+            f"{self.policy!r} and {self.checkpoint!r}",
+        )
 
     @property
     def num_slots(self) -> int:

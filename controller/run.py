@@ -164,7 +164,12 @@ async def _parts(
 async def _drive(parts: _Parts, folder: Path, display: Display) -> bool:
     """Run frames, users and display side by side; return whether all frames were run."""
     config, testbed = parts.config, parts.testbed
-    policy = policies.build(config.policy, stream(config.seed, "policy"))
+    policy = policies.of_run(
+        config,
+        parts.registry.models(),
+        len(parts.registry.statuses(Role.EDGE)),
+        stream(config.seed, "policy"),
+    )
     display.say(f"controller at {parts.address}; records in {folder}")
     try:
         async with asyncio.TaskGroup() as tasks:

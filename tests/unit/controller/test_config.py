@@ -3,7 +3,7 @@ import pytest
 from controller.config import ROOT, RunConfig
 from protos import config as configs
 
-SHIPPED = sorted((ROOT / "controller" / "configs").glob("*.toml"))
+SHIPPED = sorted((ROOT / "controller" / "configs").glob("live-*.toml"))
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -38,6 +38,11 @@ BASE = {
         ({"nodes": []}, "nodes must hold at least one"),
         ({"nodes": [{}]}, "needs start or attach"),
         ({"nodes": [{"start": "a", "attach": "b:1"}]}, "not both, got 'a' and 'b:1'"),
+        (
+            {"policy": "t2drl"},
+            "needs a checkpoint and no other policy takes one, got 't2drl' and ''",
+        ),
+        ({"checkpoint": "a"}, "no other policy takes one, got 'most-popular' and 'a'"),
         ({"policy": "lru"}, "Invalid enum value 'lru'"),
         ({"slot_s": "3"}, r"Expected `float`, got `str` - at `\$.slot_s`"),
         ({"slots": 3}, "unknown key 'slots'"),

@@ -1,0 +1,116 @@
+"""How good a trained policy is, beside the baselines and the oracle, on the same episodes.
+
+    python -m controller evaluate --checkpoint runs/train-default/RUN
+    python -m controller evaluate --checkpoint runs/train-default/RUN --scenario tight-memory
+
+The whole policy by its normalised score; its allocation alone, with the oracle's caches, by its
+allocation score; each as the IQM over seeds of the episodes, with its 95 % interval. That interval
+says how sure the number is for this training; how much trainings differ, only further ones say.
+
+Owns the table. Refuses to train.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from controller import learned_policy_files, train_records
+from controller import scenario as scenarios
+from controller.baselines import BASELINES, allocation_rule, build
+from controller.learned_policy import LearnedPolicy
+from controller.policy import ArrayPolicy
+from controller.scenario import ScenarioConfig, read_models
+from controller.scores import Measured, Yard, iqm, iqm_interval
+from protos.seeds import stream
+
+_PROG = "python -m controller evaluate"
+_HEADER = (
+    "| {} | {} | 95 % interval | utility | hits | quality | steps of hits | latency, s |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def command(arguments: list[str]) -> int:
+    """Run the verb; return the exit code.
+
+    Raises:
+        ConfigError: a checkpoint that does not fit the scenario; both sides are named.
+    """
+    parser = argparse.ArgumentParser(
+        prog=_PROG,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="folder of a training; its latest is rated"
+    )
+    parser.add_argument("--scenario", help="name or TOML file; the training's own by default")
+    parser.add_argument("--seeds", type=int, default=5, help="episodes; each has its own floor")
+    parser.add_argument("--envs", type=int, default=8, help="environments of an episode")
+    args = parser.parse_args(arguments)
+    if min(args.seeds, args.envs) < 1:
+        parser.error(f"--seeds and --envs must be >= 1, got {args.seeds} and {args.envs}")
+    torch.set_num_threads(1)
+    scenario = (
+        scenarios.load(args.scenario)
+        if args.scenario
+        else train_records.read_scenario(args.checkpoint)
+    )
+    policy = learned_policy_files.load(args.checkpoint, scenario)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in report(policy, scenario, seeds=range(args.seeds), num_envs=args.envs):
+        console.print(line, markup=False)
+    return 0
+
+
+def report(
+    policy: LearnedPolicy, scenario: ScenarioConfig, *, seeds: Sequence[int], num_envs: int
+) -> Iterator[str]:
+    """Yield the lines of two Markdown tables, each as soon as it is measured.
+
+    The first rates whole policies, the second allocations with the oracle's caches.
+    """
+    table = read_models(scenario)
+    yards = [Yard(scenario, table, num_envs=num_envs, seed=seed) for seed in seeds]
+    known = [yard.yardsticks() for yard in yards]
+
+    yield _HEADER.format("policy", "score")
+    for name in ("t2drl", *BASELINES):
+        measured = [yard.measure(_named(name, policy, yard)) for yard in yards]
+        scores = [k.score(m.utility) for k, m in zip(known, measured, strict=True)]
+        yield _row(name, scores, measured)
+
+    yield "\n" + _HEADER.format("allocation", "allocation score")
+    for name in ("t2drl", "equal", "oracle"):
+        measured = [
+            yard.measure_allocation(
+                policy.decide_allocations
+                if name == "t2drl"
+                else allocation_rule(name, scenario, yard.rng)
+            )
+            for yard in yards
+        ]
+        scores = [k.allocation_score(m.utility) for k, m in zip(known, measured, strict=True)]
+        yield _row(name, scores, measured)
+
+
+def _named(name: str, policy: LearnedPolicy, yard: Yard) -> ArrayPolicy:
+    return policy if name == "t2drl" else build(name, yard.simulator(), yard.rng)
+
+
+def _row(name: str, scores: Sequence[float], measured: Sequence[Measured]) -> str:
+    low, high = iqm_interval(scores, stream(0, "evaluation report"))
+
+    def mean(quantity: str) -> float:
+        return float(np.mean([getattr(one, quantity) for one in measured]))
+
+    return (
+        f"| {name} | {float(iqm(scores)):.3f} | {low:.3f} .. {high:.3f} | {mean('utility'):.4f} "
+        f"| {mean('hit_frac'):.1%} | {mean('quality'):.3f} | {mean('num_steps'):.1f} "
+        f"| {mean('total_s'):.2f} |"
+    )
