@@ -64,8 +64,9 @@ class JsonLines:
         self._stream.truncate()
 
     def write(self, frame: int, values: Mapping[str, float]) -> None:
-        """Add one frame's row."""
+        """Add one frame's row; it is in the file when this returns."""
         self._stream.write(json.dumps({"frame": frame, **values}).encode() + b"\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """Write what is left."""

@@ -97,6 +97,7 @@ def command(arguments: list[str]) -> int:
     if {"--help", "-h"} & set(overrides):
         parser.print_help()
     config, scenario = _told(args.config, args.resume, overrides)
+    _check(config, scenario)
     folder = args.resume or records.begin(config, scenario, (args.config or _DEFAULT).stem)
     logs.setup("INFO", folder / "events.log")
     progress = Progress()
@@ -121,6 +122,17 @@ def _told(
     if config.scenario != before.scenario:
         return config, scenarios.load(config.scenario)
     return config, records.read_scenario(resumed)
+
+
+def _check(config: TrainConfig, scenario: ScenarioConfig) -> None:
+    """Refuse what could not be trained, before there is a folder."""
+    scenarios.read_models(scenario)
+    learning, rows = config.learning, config.num_envs * scenario.num_nodes
+    if min(learning.caching_replay, learning.allocation_replay) < rows:
+        raise ConfigError(
+            f"{config.num_envs} environments of {scenario.num_nodes} nodes need replays of at "
+            f"least {rows} rows, got {learning.caching_replay} and {learning.allocation_replay}"
+        )
 
 
 def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress: Progress) -> None:
@@ -151,6 +163,7 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
             for row in learner.learn_episode(simulator):
                 if simulator.is_over and evaluation.is_due(episode):
                     row |= evaluation.of(learner)
+                    logger.info("episode %d: score %.4f", episode + 1, row["evaluation/score"])
                 lines.write(learner.num_frames, row)
                 board.write(learner.num_frames, row)
                 progress.show(learner.num_frames, row)
