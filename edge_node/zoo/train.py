@@ -91,6 +91,7 @@ class Trainer:
         if not (vae_folder / "config.json").exists():
             self._autoencoder()
         vae = AutoencoderTiny.from_pretrained(vae_folder, dtype=torch.float32)
+        vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
         data = denoiser.encode_scenes(vae, self._settings.work / "latents.safetensors")
         recipe = self._recipe(variant.recipe)
         net = denoiser.Denoising(denoiser.build(variant.channels), self._text_encoder(model))
