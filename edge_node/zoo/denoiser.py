@@ -141,8 +141,8 @@ class LatentData:
             rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
             ids = self.ids[rows].clone()
             ids[torch.from_numpy(rng.random(batch) < DROP_FRAC)] = self.empty_ids
-            times = rng.integers(np.where(rng.random(batch) < 0.5, LAYOUT_TIME, 0), 1000)
-            times = torch.from_numpy(times)
+            earliest = np.where(rng.random(batch) < 0.5, LAYOUT_TIME, 0)
+            times = torch.from_numpy(rng.integers(earliest, 1000))
             latents = self.latents[rows].float()
             noise = torch.randn(latents.shape, generator=torch_generator(rng))
             return model(*(x.to(device) for x in (latents, ids, times, noise)))
