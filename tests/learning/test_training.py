@@ -121,4 +121,3 @@ def test_a_short_training_is_clearly_better_than_the_floor(tmp_path, actor):
 
     assert last["evaluation/score"] > 0.35
     assert last["evaluation/allocation_score"] > 0.15
-    assert last["d3pg/saturated_frac"] < 0.5
