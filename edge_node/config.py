@@ -88,7 +88,8 @@ class EngineConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision of the resident weights."""
     num_threads: int = 0
-    """CPU threads of the nets; 0: torch's own choice."""
+    """CPU threads of the nets; 0: one less than the cores, for the event loop's thread counts too
+    (with more threads than cores OpenMP sleeps at every barrier: threefold slower on 2 cores)."""
     max_batch_rows: int = 0
     """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
     is first loaded (doubled as long as that saves time per row)."""

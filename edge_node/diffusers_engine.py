@@ -10,6 +10,7 @@ import ctypes
 import gc
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -83,8 +84,8 @@ class DiffusersEngine:
         self._row_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_Seat] = StepBatcher()
         self._thread = DeviceThread(self._turn)
-        if config.num_threads:
-            self._thread.submit(torch.set_num_threads, config.num_threads).result()
+        num_threads = config.num_threads or _spare_threads()
+        self._thread.submit(torch.set_num_threads, num_threads).result()
         self.device_name, self.device_uuid = "cpu", ""
         if self._device.type == "cuda":
             properties = torch.cuda.get_device_properties(self._device)
@@ -316,6 +317,11 @@ class DiffusersEngine:
             torch.cuda.empty_cache()
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed pages otherwise
+
+
+def _spare_threads() -> int:
+    """Return the threads that leave a core to the event loop, at most torch's own choice."""
+    return min(torch.get_num_threads(), max(1, len(os.sched_getaffinity(0)) - 1))
 
 
 def _trajectory(seat: _Seat) -> Trajectory:
