@@ -10,10 +10,9 @@
             the mean utility over the frame's slots, loads included, is DDQN's reward
             DDQN learns
 
-Owns this loop and both replays. The agents are ddqn.py and d3pg.py; what they read and how their
-answers become feasible is learned_policy.py's, how rewards are brought to scale
-two_timescale_rewards.py's. The system is simulator.py's: many environments side by side, so a frame
-yields many transitions. Refuses files and clocks: train.py has them.
+Owns this loop and both replays. The agents are ddqn.py and d3pg.py; what they read and answer is
+learned_policy.py's, how rewards come to scale two_timescale_rewards.py's, the system, many
+environments side by side, simulator.py's. Refuses files and clocks: train.py has them.
 
 A decision is stored once its successor is known: a slot's when the next slot is observed, a frame's
 when the next frame begins. Rewards are stored as they are and normalised when they are drawn.
@@ -21,6 +20,7 @@ when the next frame begins. Rewards are stored as they are and normalised when t
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ from controller.sequential_cache import SequentialCache
 from controller.simulator import Outcomes, Simulator
 from controller.two_timescale_rewards import Normaliser, RewardKind, rewards_of
 from protos.seeds import stream
+
+Agent = Ddqn | SequentialCache | D3pg
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,12 +68,11 @@ class LearningConfig:
     """Slots kept, of all environments together."""
 
     def __post_init__(self) -> None:
-        for name in ("caching_head_start", "caching_updates", "allocation_updates"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
-        for name in ("caching_minibatch", "allocation_minibatch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        least = dict.fromkeys(("caching_head_start", "caching_updates", "allocation_updates"), 0)
+        least |= dict.fromkeys(("caching_minibatch", "allocation_minibatch"), 1)
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
 
 
 class _Slot(NamedTuple):
@@ -87,15 +88,12 @@ class TwoTimescale:
         self, config: LearningConfig, scenario: ScenarioConfig, table: ModelTable, seed: int
     ) -> None:
         self._config = config
-        self.caching = CachingAgent(config.caching, scenario, table, stream(seed, "caching agent"))
-        self.allocation = AllocationAgent(
-            config.allocation, scenario, stream(seed, "allocation agent")
-        )
-        self._frames = Replay(
-            self.caching.fields, config.caching_replay, stream(seed, "caching replay")
-        )
+        rng = partial(stream, seed)
+        self.caching = CachingAgent(config.caching, scenario, table, rng("caching agent"))
+        self.allocation = AllocationAgent(config.allocation, scenario, rng("allocation agent"))
+        self._frames = Replay(self.caching.fields, config.caching_replay, rng("caching replay"))
         self._slots = Replay(
-            self.allocation.fields, config.allocation_replay, stream(seed, "allocation replay")
+            self.allocation.fields, config.allocation_replay, rng("allocation replay")
         )
         self._frame_reward, self._user_reward = Normaliser(), Normaliser()
         self._before: tuple[AllocationDecision, Array] | None = None  # slot without a successor
@@ -138,10 +136,8 @@ class TwoTimescale:
         decision = self.allocation.decide(slot, explore=True)
         self._remember_slot(decision)
 
-        outcomes = simulator.apply_allocations(decision.allocation)
-        reward, frame_reward = rewards_of(
-            slot, outcomes.utility, simulator.scenario, self._config.reward
-        )
+        done = simulator.apply_allocations(decision.allocation)
+        reward, of_frame = rewards_of(slot, done.utility, simulator.scenario, self._config.reward)
         self._user_reward.observe(reward[slot.asks])
         self._before = decision, reward
         learnt = _learn(
@@ -151,7 +147,7 @@ class TwoTimescale:
             num_updates=self._config.allocation_updates,
             minibatch=self._config.allocation_minibatch,
         )
-        return _Slot(outcomes, frame_reward, learnt)
+        return _Slot(done, of_frame, learnt)
 
     def _remember_slot(self, following: AllocationDecision) -> None:
         if self._before:
@@ -175,14 +171,14 @@ class TwoTimescale:
             ConfigError: missing or damaged files, or those of another scenario or configuration;
                 the message names both sides.
         """
-        _, state = checkpoint.read(folder / "learning", identity)
+        state = checkpoint.read(folder / "learning", identity)[1]
         for name, part in self._parts().items():
             part.load(folder / name)
         self.num_frames = state["num_frames"]
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, Ddqn | SequentialCache | D3pg | Replay]:
+    def _parts(self) -> dict[str, Agent | Replay]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -192,12 +188,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: Ddqn | SequentialCache | D3pg,
-    replay: Replay,
-    scale: Normaliser,
-    *,
-    num_updates: int,
-    minibatch: int,
+    agent: Agent, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:
