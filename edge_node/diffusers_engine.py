@@ -321,7 +321,7 @@ class DiffusersEngine:
 
 def _spare_threads() -> int:
     """Return the threads that leave a core to the event loop, at most torch's own choice."""
-    return min(torch.get_num_threads(), max(1, len(os.sched_getaffinity(0)) - 1))
+    return min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1))
 
 
 def _trajectory(seat: _Seat) -> Trajectory:
