@@ -18,9 +18,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from controller.config import LimitsConfig, RunConfig
+from controller.admission import MAX_ID_CHARS, broken_limit, check_id
+from controller.config import RunConfig
 from controller.dynamics import ModelCurves, lost_utility, split_latency, utility
-from controller.radio import RadioCell
+from controller.radio import MIN_RATE_BPS, RadioCell
 from controller.registry import Registry
 from controller.request_log import Ending, RequestLog, Row, now_utc
 from controller.spaces import Allocation, RequestObservation, SlotObservation
@@ -38,9 +39,6 @@ from protos.messages import (
 )
 
 logger = logging.getLogger(__name__)
-
-_MAX_ID_CHARS = 128
-_MIN_RATE_BPS = 1.0
 
 
 @dataclass(slots=True)
@@ -103,11 +101,7 @@ class Dispatcher:
             InvalidRequestError: a limit is broken; the request is recorded as rejected.
             DuplicateRequestError: a request of that id waits, runs elsewhere or has ended.
         """
-        if not 0 < len(submission.request_id) <= _MAX_ID_CHARS:
-            raise InvalidRequestError(
-                f"request_id must have 1..{_MAX_ID_CHARS} characters, "
-                f"got {len(submission.request_id)}"
-            )
+        check_id(submission.request_id)
         if self._log.find(submission.request_id):
             yield self._grant_again(submission)
             return
@@ -248,15 +242,15 @@ class Dispatcher:
         self._log.open(
             Row(
                 request_id=submission.request_id,
-                user_id=submission.user_id[:_MAX_ID_CHARS],
-                model_id=submission.model_id[:_MAX_ID_CHARS],
+                user_id=submission.user_id[:MAX_ID_CHARS],
+                model_id=submission.model_id[:MAX_ID_CHARS],
                 prompt=submission.prompt[: self._config.limits.max_prompt_chars],
                 seed=min(submission.seed, 2**63 - 1),
                 submitted_utc=now_utc(),
                 upload_bytes=submission.upload_bytes,
             )
         )
-        broken = _broken_limit(submission, self._config.limits)
+        broken = broken_limit(submission, self._config.limits)
         if broken:
             self._close(submission.request_id, "rejected", broken)
             raise InvalidRequestError(broken)
@@ -268,7 +262,7 @@ class Dispatcher:
         elif submission.model_id not in self._curves:
             reason = RejectionReason.UNKNOWN_MODEL
             known = ", ".join(self._curves)
-            detail = f"no model {submission.model_id[:_MAX_ID_CHARS]!r}; the nodes serve: {known}"
+            detail = f"no model {submission.model_id[:MAX_ID_CHARS]!r}; the nodes serve: {known}"
         elif len(self._pending) >= limit:
             reason = RejectionReason.QUEUE_FULL
             detail = f"the queue is full: max_pending {limit}, got {len(self._pending)}"
@@ -317,7 +311,7 @@ class Dispatcher:
             node_id=node_id,
             model_id=submission.model_id,
             num_steps=num_steps,
-            rate_bps=max(down_bps, _MIN_RATE_BPS),
+            rate_bps=max(down_bps, MIN_RATE_BPS),
             expires_unix_s=datetime.now(UTC).timestamp() + life_s,
         )
         grant = Grant(
@@ -326,7 +320,7 @@ class Dispatcher:
             role=self._registry.role(node_id),
             num_steps=num_steps,
             rate_bps=claims.rate_bps,
-            upload_rate_bps=max(up_bps, _MIN_RATE_BPS),
+            upload_rate_bps=max(up_bps, MIN_RATE_BPS),
             ticket=tickets.issue(claims, self._secret),
         )
         expiry = asyncio.get_running_loop().call_later(
@@ -391,14 +385,3 @@ class Dispatcher:
         if self._log.close(request_id, status, reason=reason, **values):
             self._ended.append(request_id)
             logger.info("%s: %s", status, reason or "-", extra={"request_id": request_id})
-
-
-def _broken_limit(submission: Submission, limits: LimitsConfig) -> str:
-    """Return which limit a submission breaks, or an empty string."""
-    length = len(submission.prompt)
-    if not 1 <= length <= limits.max_prompt_chars:
-        return f"prompt must have 1..{limits.max_prompt_chars} characters, got {length}"
-    size = submission.upload_bytes
-    if not 0 <= size <= limits.max_upload_bytes:
-        return f"upload_bytes must be 0..{limits.max_upload_bytes}, got {size}"
-    return ""

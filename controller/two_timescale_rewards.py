@@ -5,7 +5,8 @@ formulas know that part, so it is taken off: D3PG is rewarded with what a reques
 allocation, DDQN with what the frame's requests gain over the cloud. What is taken off depends on
 channels, requests and (D3PG's) caches, never on the agent's decision, so that the best decisions
 stay the best ones, and are learnt from fewer samples. Utilities below LEAST_UTILITY count as that:
-a few requests in deep fades, which hardly any allocation helps, would drown all others.
+a few requests in deep fades, which hardly any allocation helps, would drown all others. (Where a
+decision matters only below that floor, the reward no longer sees which is best.)
 
 Owns rewards and their running moments. Refuses what is reported: that is never clipped or shifted.
 

@@ -19,7 +19,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
 from transformers.utils import logging as transformers_logging
@@ -44,8 +43,6 @@ logger = logging.getLogger(__name__)
 
 _Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
 
-_UNUSED = "safety_checker"
-"""A part of Stable Diffusion 1.x that takes 1.2 GB; images are not filtered here."""
 _MOST_ROWS = 64
 _LONG_CALL_S = 0.25
 """A call this long is not doubled: everybody in it would wait for twice that."""
@@ -99,7 +96,7 @@ class DiffusersEngine:
         return sum(
             _parameters(file) * self._dtype.itemsize
             for file in entry.folder.rglob("*.safetensors")
-            if file.parent.name != _UNUSED
+            if file.parent.name != families.UNUSED_PART
         )
 
     async def load(self, entry: Entry) -> int:
@@ -117,8 +114,8 @@ class DiffusersEngine:
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started with its first turn, StepDone after each denoising step, then ImageDone."""
         events: _Events = asyncio.Queue()
-        seat = await self._thread.call(self._join, job, asyncio.get_running_loop(), events)
         try:
+            await self._thread.call(self._join, job, asyncio.get_running_loop(), events)
             while True:
                 event = await events.get()
                 if isinstance(event, EdgeError):
@@ -127,7 +124,7 @@ class DiffusersEngine:
                 if isinstance(event, ImageDone):
                     return
         finally:
-            await self._thread.call(self._batcher.leave, seat)
+            await self._thread.call(self._leave, events)
 
     async def close(self) -> None:
         """Evict everything and end the thread."""
@@ -137,7 +134,7 @@ class DiffusersEngine:
 
     # Everything below runs in the device thread.
 
-    def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> _Seat:
+    def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> None:
         model = self._models.get(job.model_id)
         if model is None:
             raise NotResidentError(f"model {job.model_id!r} is not on the device")
@@ -155,7 +152,11 @@ class DiffusersEngine:
             events=events,
         )
         self._batcher.join(seat)
-        return seat
+
+    def _leave(self, events: _Events) -> None:
+        """Take out whoever listens there; also one whose caller was cancelled while it joined."""
+        for seat in [seat for seat in self._batcher if seat.events is events]:
+            self._batcher.leave(seat)
 
     @torch.inference_mode()
     def _turn(self) -> bool:
@@ -242,20 +243,7 @@ class DiffusersEngine:
         raise ModelLoadError(f"model {entry.model_id!r} cannot be loaded: {reason}")
 
     def _build(self, entry: Entry) -> Model:
-        is_local = entry.folder is not None
-        index = DiffusionPipeline.load_config(entry.location, local_files_only=is_local)
-        # Parts that the index leaves empty must be named (SD3 without its third text encoder).
-        unused = {name: None for name, part in index.items() if part == [None, None]}
-        if _UNUSED in index:
-            unused[_UNUSED] = None
-        pipeline = DiffusionPipeline.from_pretrained(
-            entry.location,
-            dtype=self._dtype,
-            use_safetensors=True,
-            variant=entry.config.variant or None,
-            local_files_only=is_local,
-            **unused,
-        ).to(self._device)
+        pipeline = families.load(entry, self._dtype, self._device)
         model = Model(families.adapt(pipeline), _own_sampler(entry.model_id, pipeline))
         if entry.model_id not in self._row_limits:
             limit = self._max_rows or self._measured_rows(model, entry)

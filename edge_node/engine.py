@@ -6,6 +6,7 @@ each denoising step of its request, and leaving it takes the request out at the 
 
 import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -109,3 +110,18 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Release everything and end the device thread."""
         ...
+
+
+async def image_of(engine: Engine, job: Job) -> ImageDone:
+    """Return what an engine ends a job with, for those who do not care for its steps.
+
+    Raises:
+        TypeError: it ended without an image.
+    """
+    last: Event | None = None
+    async with aclosing(engine.generate(job)) as events:
+        async for event in events:
+            last = event
+    if not isinstance(last, ImageDone):
+        raise TypeError(f"an engine must end with ImageDone, got {type(last).__name__}")
+    return last

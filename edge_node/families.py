@@ -1,7 +1,8 @@
 """What differs between families of diffusion models: conditions, denoiser call, decoding.
 
-Each family is a thin adapter over one diffusers pipeline's own components; loop, samplers, guidance
-and batching are the engine's and know no family. Called in the device thread only.
+Owns the loading of pipelines and their adapters. Each family is a thin adapter over one pipeline's
+own components; loop, samplers, guidance and batching are the engine's and know no family. Called in
+the device thread only.
 """
 
 from collections.abc import Sequence
@@ -9,13 +10,38 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_node.catalog import Entry
 from edge_node.engine import Job
 
 Condition: TypeAlias = dict[str, Tensor]
 """What the denoiser is told besides latent and timestep, one row: tensors [1, ...]."""
+
+UNUSED_PART = "safety_checker"
+"""A part of Stable Diffusion 1.x that takes 1.2 GB; images are not filtered here."""
+
+
+def load(entry: Entry, dtype: torch.dtype, device: torch.device | str) -> Any:
+    """Return a model's diffusers pipeline on a device, without the parts that are not used."""
+    is_local = entry.folder is not None
+    index = DiffusionPipeline.load_config(entry.location, local_files_only=is_local)
+    # Parts that the index leaves empty must be named (SD3 without its third text encoder).
+    unused = {
+        name: None for name, part in index.items() if part == [None, None] or name == UNUSED_PART
+    }
+    pipeline = DiffusionPipeline.from_pretrained(
+        entry.location,
+        dtype=dtype,
+        use_safetensors=True,
+        variant=entry.config.variant or None,
+        local_files_only=is_local,
+        **unused,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
 
 
 def adapt(pipeline: Any) -> "StableDiffusion":

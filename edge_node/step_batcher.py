@@ -53,9 +53,6 @@ class StepBatcher(Generic[L]):
     def __init__(self) -> None:
         self._queues: dict[str, _Queue[L]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(queue.lanes) for queue in self._queues.values())
-
     def __iter__(self) -> Iterator[L]:
         return (lane for queue in self._queues.values() for lane in queue.lanes)
 

@@ -11,27 +11,24 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_node import denoising, families, samplers
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import ImageDone, Job
+from edge_node.engine import Job, image_of
+from profiling.subject import Images, generated
 from protos.clients import EdgeNodeClient
 from protos.messages import GenerateRequest, ImageChunk
 
-Image8: TypeAlias = NDArray[np.uint8]
-Serve: TypeAlias = Callable[[Job], Awaitable[Image8]]
+Serve: TypeAlias = Callable[[Job], Awaitable[Images]]
 
 
 class Pipeline:
@@ -39,32 +36,25 @@ class Pipeline:
 
     def __init__(self, model: ModelConfig, dtype: str, device: str, max_batch: int) -> None:
         (entry,) = Catalog([model])
-        self._pipeline = DiffusionPipeline.from_pretrained(
-            entry.location,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            variant=model.variant or None,
-            local_files_only=entry.folder is not None,
-        ).to(device)
-        self._pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = families.load(entry, getattr(torch, dtype), device)
         if model.scheduler:
             own = self._pipeline.scheduler
             self._pipeline.scheduler = samplers.make(model.scheduler, own)
         self._max_batch = max_batch
         self._device = asyncio.Lock()
-        self._waiting: list[tuple[Job, asyncio.Future[Image8]]] = []
+        self._waiting: list[tuple[Job, asyncio.Future[Images]]] = []
 
-    async def one_by_one(self, job: Job) -> Image8:
+    async def one_by_one(self, job: Job) -> Images:
         """Serve in order of arrival."""
         async with self._device:
             return (await asyncio.to_thread(self.run, [job]))[0]
 
-    async def padded(self, job: Job) -> Image8:
+    async def padded(self, job: Job) -> Images:
         """Serve with all that wait when the device gets free, at the longest step count.
 
         A pipeline has one guidance scale for a batch, so requests with and without it part ways.
         """
-        done: asyncio.Future[Image8] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Images] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, done))
         async with self._device:
             if not done.done():
@@ -78,18 +68,18 @@ class Pipeline:
                     waiting.set_result(image)
         return await done
 
-    def run(self, batch: Sequence[Job]) -> list[Image8]:
+    def run(self, batch: Sequence[Job]) -> list[Images]:
         """Return the images of a batch at its longest step count."""
-        images = self._pipeline(
+        images = generated(
+            self._pipeline,
             [job.prompt for job in batch],
+            [job.seed for job in batch],
             num_inference_steps=max(job.num_steps for job in batch),
             guidance_scale=batch[0].guidance_scale,
             width=batch[0].width_px,
             height=batch[0].height_px,
-            generator=[torch.Generator("cpu").manual_seed(job.seed) for job in batch],
-            output_type="np",
-        ).images
-        return list(np.rint(images * 255).astype(np.uint8))
+        )
+        return list(images)
 
     def bare_step_s(self, job: Job) -> float:
         """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
@@ -113,13 +103,8 @@ def _alike(one: Job, other: Job) -> bool:
 def by_engine(engine: DiffusersEngine) -> Serve:
     """Return the engine as a contender."""
 
-    async def serve(job: Job) -> Image8:
-        async with aclosing(engine.generate(job)) as events:
-            async for event in events:
-                last = event
-        if not isinstance(last, ImageDone):
-            raise TypeError(f"an engine must end with ImageDone, got {type(last).__name__}")
-        return last.pixels
+    async def serve(job: Job) -> Images:
+        return (await image_of(engine, job)).pixels
 
     return serve
 
@@ -128,7 +113,7 @@ def by_client(client: EdgeNodeClient) -> Serve:
     """Return a node as a contender; request ids are made unique, as a node wants them."""
     calls = iter(range(10**9))
 
-    async def serve(job: Job) -> Image8:
+    async def serve(job: Job) -> Images:
         request = GenerateRequest(
             request_id=f"{job.request_id}-{next(calls)}",
             model_id=job.model_id,

@@ -35,7 +35,8 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.diffusers_engine import DiffusersEngine
 from edge_node.engine import Job, StepDone
 from edge_node.zoo import scenes
-from profiling.contenders import Image8, Pipeline, Serve, by_client, by_engine, node
+from profiling.contenders import Pipeline, Serve, by_client, by_engine, node
+from profiling.subject import Images
 from protos import logs, manifest
 from protos.seeds import stream
 
@@ -112,7 +113,7 @@ def jobs(settings: Settings) -> list[Job]:
 
 async def closed_loop(
     serve: Serve, requests: Sequence[Job], in_flight: int
-) -> tuple[float, list[float], list[Image8]]:
+) -> tuple[float, list[float], list[Images]]:
     """Return throughput (1/s), latencies (s) and images; a request follows where one ends."""
     left = iter(enumerate(requests))
     images: list[Any] = [None] * len(requests)
@@ -131,13 +132,13 @@ async def closed_loop(
 
 async def poisson(
     serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]
-) -> tuple[float, list[float], list[Image8]]:
+) -> tuple[float, list[float], list[Images]]:
     """Return what ``closed_loop`` returns, for requests that come without being asked."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     arrivals_s = began_s + np.cumsum(gaps_s)
 
-    async def ask(job: Job, arrival_s: float) -> tuple[float, Image8]:
+    async def ask(job: Job, arrival_s: float) -> tuple[float, Images]:
         await asyncio.sleep(arrival_s - loop.time())
         image = await serve(job)
         return loop.time() - arrival_s, image
@@ -147,10 +148,10 @@ async def poisson(
     return len(requests) / (loop.time() - began_s), latency_s, [image for _, image in answers]
 
 
-def similarity(images: Sequence[Image8], reference: Sequence[Image8]) -> list[float]:
+def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[float]:
     """Return each image's SSIM against its reference."""
 
-    def tensor(image: Image8) -> torch.Tensor:
+    def tensor(image: Images) -> torch.Tensor:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
     return [
@@ -185,9 +186,9 @@ async def compare(settings: Settings) -> dict[str, Any]:
             await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
 
         rounds: list[Round] = []
-        images: dict[str, list[Image8]] = {}
+        images: dict[str, list[Images]] = {}
 
-        def note(name: str, loop: str, result: tuple[float, list[float], list[Image8]]) -> None:
+        def note(name: str, loop: str, result: tuple[float, list[float], list[Images]]) -> None:
             throughput_hz, latency_s, made = result
             limits_s = [settings.slack * alone_s[job.request_id] for job in requests]
             in_time = [took <= limit for took, limit in zip(latency_s, limits_s, strict=True)]

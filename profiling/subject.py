@@ -7,21 +7,20 @@ when the pixels lie in host memory, so a device's queued work is waited for and 
 import asyncio
 import io
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node import samplers
+from edge_node import families, samplers
 from edge_node.config import EngineConfig
 from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import ImageDone, Job
+from edge_node.engine import Job, image_of
 from edge_node.telemetry import TelemetryReader
 from profiling import sources
 from profiling.config import ModelChoice
@@ -88,12 +87,7 @@ class Served:
 
     async def _generate(self, job: Job) -> Shot:
         energy_j, begin = self._telemetry.energy_j(), perf_counter()
-        async with aclosing(self._engine.generate(job)) as events:
-            async for event in events:
-                last = event
-        if not isinstance(last, ImageDone):
-            raise TypeError(f"an engine must end with ImageDone, got {type(last).__name__}")
-        encoded = png(last.pixels)
+        encoded = png((await image_of(self._engine, job)).pixels)
         generate_s, after_j = perf_counter() - begin, self._telemetry.energy_j()
         spent_j = None if energy_j is None or after_j is None else after_j - energy_j
         return Shot(encoded, generate_s, spent_j)
@@ -109,15 +103,8 @@ class Batched:
 
     def __init__(self, model: ModelChoice, device: str) -> None:
         self._model = model
-        found = sources.entry(model)
-        self._pipeline = DiffusionPipeline.from_pretrained(
-            found.location,
-            dtype=getattr(torch, model.dtype),
-            use_safetensors=True,
-            variant=model.variant or None,
-            local_files_only=found.folder is not None,
-        ).to(device)
-        self._pipeline.set_progress_bar_config(disable=True)
+        dtype = getattr(torch, model.dtype)
+        self._pipeline = families.load(sources.entry(model), dtype, device)
         if model.scheduler:
             self._pipeline.scheduler = samplers.make(model.scheduler, self._pipeline.scheduler)
 
@@ -127,16 +114,29 @@ class Batched:
         Each starts from its prompt's seed, so that it is the image which a node would make.
         """
         begin = perf_counter()
-        images = self._pipeline(
+        images = generated(
+            self._pipeline,
             [prompt.text for prompt in prompts],
+            [prompt.seed for prompt in prompts],
             num_inference_steps=num_steps,
             guidance_scale=self._model.guidance_scale,
             height=self._model.height_px,
             width=self._model.width_px,
-            generator=[torch.Generator("cpu").manual_seed(prompt.seed) for prompt in prompts],
-            output_type="np",
-        ).images
-        return np.rint(images * 255).astype(np.uint8), perf_counter() - begin
+        )
+        return images, perf_counter() - begin
+
+
+def generated(
+    pipeline: Any, texts: Sequence[str], seeds: Sequence[int], **settings: float
+) -> Images:
+    """Return the images [n, h, w, 3] of one pipeline call, each from a seed of its own."""
+    images = pipeline(
+        list(texts),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        output_type="np",
+        **settings,
+    ).images
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

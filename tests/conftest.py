@@ -25,11 +25,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two untrained models, "tiny" and "small": real Stable Diffusion folders."""
-    from edge_node.zoo import autoencoder, denoiser, text
+    """A folder with two untrained denoisers, "tiny" and "small": real Stable Diffusion folders.
+
+    The autoencoder is the zoo's: an untrained one may draw everything black, and all alike.
+    """
+    from diffusers import AutoencoderTiny
+
+    from edge_node.catalog import ZOO
+    from edge_node.zoo import denoiser, text
 
     root = tmp_path_factory.mktemp("models")
-    vae = autoencoder.build()
+    vae = AutoencoderTiny.from_pretrained(ZOO / "autoencoder")
     for name, channels in {"tiny": (32, 32), "small": (32, 64)}.items():
         denoiser.export(denoiser.build(channels), text.encoder(), vae, root / name)
     return root

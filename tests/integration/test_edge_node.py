@@ -108,7 +108,9 @@ def test_images_equal_those_of_the_pipeline(
                 ),
             )
 
-    np.testing.assert_array_equal(asyncio.run(scenario()), np.rint(expected * 255))
+    difference = np.abs(asyncio.run(scenario()) - np.rint(expected * 255))
+    assert difference.max() <= 1  # the same sums in another order, at a rounding's edge
+    assert (difference > 0).mean() < 1e-3
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What goes wrong for one request stays with it: memory, a failing net, a client that leaves."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 
 import pytest
@@ -129,6 +130,23 @@ def test_who_leaves_is_out_at_the_next_step_and_the_others_go_on(model_root):
     assert 4 in rows
     assert rows[-6:] == [2] * 6
     assert len(rows) < 20
+
+
+def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):
+    async def scenario(engine, _):
+        gate = threading.Event()
+        busy = engine._thread.submit(gate.wait)  # the join waits behind this
+        caller = asyncio.ensure_future(image_of(engine, job(0, num_steps=50)))
+        await asyncio.sleep(0.05)
+        caller.cancel()
+        gate.set()
+        await asyncio.wait([caller])
+        assert caller.cancelled()
+        assert busy.result()
+        assert not list(engine._batcher)
+        await engine.evict("tiny")  # nobody's lease forbids it, and nobody is left to miss it
+
+    run(model_root, scenario)
 
 
 def test_a_model_that_is_not_loaded_is_named(model_root):

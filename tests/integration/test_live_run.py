@@ -1,12 +1,10 @@
 """The controller as users start it: real processes, real gRPC, real diffusers models."""
 
 import asyncio
-import contextlib
 import io
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,55 +24,10 @@ from controller.display import Display
 from controller.dynamics import CAUSES
 from controller.request_log import RequestLog
 from controller.users import User
-from edge_node.catalog import Catalog
-from edge_node.node import Node
-from edge_node.servicer import EdgeNodeServicer
-from profiling import records
 from protos import config as configs
-from protos import edge_node_pb2
-from protos.edge_node_pb2_grpc import add_EdgeNodeServiceServicer_to_server
 from protos.messages import Submission
 from protos.seeds import stream
-from protos.serving import listening
-from tests import fakes
-from tests.unit.controller.profiles import model, profile
-
-ROOT = Path(__file__).resolve().parents[2]
-ENV = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-SIZES = {"tiny": 7_700_000, "small": 10_300_000}
-"""Resident bytes of the test models at float32: an edge of 12 MB holds either."""
-_SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
-
-
-def write_run(folder: Path, *nodes: str, sizes=SIZES, bandwidth_hz=60e3, **changes) -> Path:
-    """Write a small run's configuration, its prompts and a synthetic profile."""
-    measured = (model(name, resident_bytes=size) for name, size in sizes.items())
-    records.save(profile(*measured), folder / "profile.json")
-    (folder / "prompts.txt").write_text("# two\na red circle\na blue square\n")
-    values = {"num_frames": 3, "slots_per_frame": 2, "slot_s": 0.8, "num_users": 3} | changes
-    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-    lines += [f'profile = "{folder}/profile.json"', f'output = "{folder}/runs"']
-    lines += [f"[[nodes]]\n{node}" for node in nodes]
-    lines += ["[workload]", f'prompts = "{folder}/prompts.txt"', "request_probability = 0.9"]
-    lines += ["[allocation]", "max_num_steps = 5"]
-    lines += ["[radio]", f"bandwidth_hz = {bandwidth_hz}", "uplink_bandwidth_hz = 60e3"]
-    file = folder / "small-run.toml"
-    file.write_text("\n".join(lines) + "\n")
-    return file
-
-
-def write_node(folder: Path, role: str, model_root: Path, capacity_bytes: int) -> str:
-    """Write a node's configuration; return the line that starts it."""
-    entries = "".join(
-        f'[[models]]\nmodel_id = "{name}"\nsource = "folder:{name}"\n' for name in ("tiny", "small")
-    )
-    file = folder / f"{role}.toml"
-    file.write_text(
-        f'node_id = "{role}-0"\nrole = "{role}"\nmodel_roots = ["{model_root}"]\n'
-        f"[cache]\ncapacity_bytes = {capacity_bytes}\n[engine]\nnum_threads = 1\n"
-        f"[backhaul]\ndelay_s = 0.05\n{entries}"
-    )
-    return f'start = "{file}"'
+from tests.integration.live_runs import ENV, ROOT, fake_node, write_node, write_run
 
 
 @pytest.fixture
@@ -212,81 +165,6 @@ def test_a_run_goes_on_through_the_cloud_when_its_edge_node_is_killed(small_run)
     assert {(row.status, row.role) for row in rows[killed:]} == {("served", "cloud")}
     assert {node.node_id: node.is_alive for node in nodes} == {"edge-0": False, "cloud-0": True}
     assert "lost" in (folder / "report.md").read_text()
-
-
-@contextlib.asynccontextmanager
-async def fake_node(role: str, sizes=None):
-    """Serve a node of 100 bytes (a cloud: 200) over a fake engine, in this process."""
-    sizes = sizes or {"tiny": 40, "small": 40}
-    capacity_bytes = 200 if role == "cloud" else 100
-    config = fakes.config(tuple(sizes), capacity_bytes, node_id=f"{role}-0", role=role)
-    node = Node(config, Catalog(config.models), fakes.FakeEngine(sizes))
-    await node.start()
-    async with listening(
-        "127.0.0.1:0",
-        _SERVICE,
-        lambda server: add_EdgeNodeServiceServicer_to_server(EdgeNodeServicer(node), server),
-    ) as bound:
-        yield bound
-
-
-async def cli(*arguments: str) -> tuple[int, str]:
-    """Run the controller beside this event loop; return its exit code and its last words."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "controller", *arguments),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env=ENV,
-    )
-    _, err = await asyncio.wait_for(child.communicate(), 60)
-    return child.returncode, err.decode()
-
-
-def test_a_profile_of_other_models_is_refused_and_both_sides_are_named(tmp_path):
-    async def scenario():
-        async with fake_node("edge", {"a": 40, "tiny": 40}) as node:
-            file = write_run(tmp_path, f'attach = "{node.address}"')
-            return await cli("run", "--config", str(file))
-
-    code, message = asyncio.run(scenario())
-
-    assert code == 2
-    assert "lacks a; it holds tiny, small; the nodes serve a, tiny" in message
-
-
-def test_a_port_in_use_is_refused_by_name(tmp_path):
-    async def scenario():
-        async with fake_node("edge") as node:
-            file = write_run(tmp_path, f'attach = "{node.address}"')
-            code, message = await cli("run", "--config", str(file), "--address", node.address)
-            return code, message, node.address
-
-    code, message, address = asyncio.run(scenario())
-
-    assert code == 2
-    assert f"cannot listen on {address}" in message
-
-
-def test_a_node_that_is_not_there_is_refused_by_name(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
-        file = write_run(tmp_path, f'attach = "{nobody}"')
-        code, message = asyncio.run(cli("run", "--config", str(file)))
-
-    assert code == 2
-    assert f"nodes[0].attach: no edge node answers at {nobody}" in message
-
-
-def test_a_started_node_that_refuses_its_configuration_ends_the_run_with_its_words(tmp_path):
-    (tmp_path / "edge.toml").write_text("[cache]\ncapacity_byte = 1\n")
-    file = write_run(tmp_path, f'start = "{tmp_path}/edge.toml"')
-
-    code, message = asyncio.run(cli("run", "--config", str(file)))
-
-    assert code == 2
-    assert "unknown key 'cache.capacity_byte'; did you mean 'capacity_bytes'?" in message
 
 
 def test_a_run_attached_to_running_nodes_can_be_stopped_and_keeps_its_records(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from edge_node import samplers
+from edge_node.admission import SAMPLERS
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SHAPE = (1, 4, 3, 3)
@@ -159,6 +160,10 @@ def test_settings_that_change_the_step_are_refused_by_name(setting, name):
     scheduler = DDIMScheduler(**NOISE, **({"clip_sample": False} | setting))
     with pytest.raises(ValueError, match=f"{next(iter(setting))} = True is not supported"):
         samplers.plan(name, scheduler, 4)
+
+
+def test_admission_lets_through_exactly_the_samplers_that_there_are():
+    assert (*samplers.CLASSES,) == SAMPLERS
 
 
 def test_unknown_and_unfit_samplers_are_refused():

@@ -73,5 +73,5 @@ def test_leaving_twice_is_no_harm_and_the_last_one_out_ends_the_model():
     batcher = joined(one)
     batcher.leave(one)
     batcher.leave(one)
-    assert len(batcher) == 0
+    assert not list(batcher)
     assert batcher.next_model() is None
