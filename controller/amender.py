@@ -4,7 +4,10 @@ Owns the map from a net's raw action to bandwidth shares on the simplex and inte
 within every node's budget. Total: out-of-range values are clipped; what is not finite is refused.
 
     raw bandwidth logit x   share = exp(SCALE x) / sum of the same over who asks
-    raw steps y             wanted = fewest + (y + 1) / 2 * (most - fewest), a real number
+    raw steps y             wanted = fewest + ((y + 1) / 2)^STEP_POWER * (most - fewest), real
+
+Most images of a crowded slot should get few of the many steps that they may get; on a straight
+scale all of that would lie next to -1, where tanh is flat: hence the power.
 
 Where a node's requests want more compute than the node has, the steps above the fewest shrink by
 one common factor. Then every real number of steps is rounded down, and up again in order of the
@@ -19,6 +22,8 @@ from controller.observations import RAW_ACTION, AllocationArrays, SlotArrays
 
 LOGIT_SCALE = 3.0
 """The widest share is at most exp(2 * 3) = 403 times the narrowest."""
+
+STEP_POWER = 2
 
 _ROUNDING = 1e-12
 
@@ -49,7 +54,7 @@ def _shares(logits: Array, slot: SlotArrays) -> Array:
 
 def _num_steps(raw: Array, slot: SlotArrays) -> Ints:
     fewest = slot.bounds.min_num_steps
-    extra = (raw + 1) / 2 * (slot.max_num_steps - fewest)
+    extra = ((raw + 1) / 2) ** STEP_POWER * (slot.max_num_steps - fewest)
     step_s = slot.node_step_s  # [env, node, user], 0 where the request is not the node's
     spare_s = np.maximum(slot.bounds.compute_budget_s - fewest * step_s.sum(axis=-1), 0.0)
     wanted_s = (step_s * extra[:, None]).sum(axis=-1)

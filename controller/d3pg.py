@@ -1,7 +1,7 @@
 """D3PG, and with an MLP actor DDPG: who gets which bandwidth and steps, learnt per slot.
 
 Owns the nets, their targets, exploration and one update. Refuses the environment, the replay and
-the amender: it turns arrays into raw actions in -1..1, and minibatches into metrics.
+what a raw action means: it turns arrays into raw actions in -1..1, and minibatches into metrics.
 
     loop:  raw = agent.act(user_features, user_mask, context, explore=True)
            reward = testbed(amend(raw))                     # [env, user]
@@ -25,6 +25,7 @@ from controller.compiled_update import compile_update
 from controller.networks import (
     ACTION_DIM,
     Actor,
+    Amend,
     NetConfig,
     Slot,
     SlotSizes,
@@ -97,12 +98,18 @@ def replay_fields(config: D3pgConfig, sizes: SlotSizes) -> Fields:
 class D3pg:
     """Actor and critic, their targets, and the generator that they draw from."""
 
-    def __init__(self, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        config: D3pgConfig,
+        sizes: SlotSizes,
+        rng: np.random.Generator,
+        amend: Amend | None = None,
+    ) -> None:
         self._config = config
         self._sizes = sizes
         self._rng = rng
         self._actor = build_actor(config.nets, sizes, rng)
-        self._critic = build_critic(config.nets, sizes, rng)
+        self._critic = build_critic(config.nets, sizes, rng, amend)
         self._is_decomposed = config.nets.form == "set"
         self._actor_adam = Adam(self._actor, config.actor_learning_rate)
         self._critic_adam = Adam(self._critic, config.critic_learning_rate)

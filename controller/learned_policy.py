@@ -3,10 +3,6 @@
 Owns the way from what a policy may know to what an agent decides, the same while learning and in
 use, and back to a transition that the agent learns from. Refuses to learn: two_timescale.py does.
 
-Between D3PG's answer and the amender its steps are bent: y becomes 2 ((y + 1) / 2)^STEP_POWER - 1.
-Most images should get few of the many steps that they may get; on a straight scale all of that lies
-next to -1, where tanh is flat.
-
 Several edge nodes are decided one after the other by the same net: it is told which node it decides
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
@@ -44,8 +40,8 @@ from controller.observations import (
 from controller.replay import Fields
 from controller.scenario import ScenarioConfig
 from controller.sequential_cache import SequentialCache
+from controller.soft_amender import SoftAmender
 
-STEP_POWER = 2
 Transitions = dict[str, NDArray[np.generic]]
 
 
@@ -161,7 +157,11 @@ class AllocationAgent:
     """D3PG behind the amender."""
 
     def __init__(
-        self, config: D3pgConfig, scenario: ScenarioConfig, rng: np.random.Generator
+        self,
+        config: D3pgConfig,
+        scenario: ScenarioConfig,
+        table: ModelTable,
+        rng: np.random.Generator,
     ) -> None:
         self._scenario = scenario
         sizes = SlotSizes(
@@ -169,7 +169,10 @@ class AllocationAgent:
             user_dim=len(USER_FEATURES),
             context_dim=len(CONTEXT_FEATURES),
         )
-        self.agent = D3pg(config, sizes, rng)
+        amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
+        self.agent = D3pg(
+            config, sizes, rng, amend if config.nets.critic_reads == "amended" else None
+        )
         self.fields = d3pg.replay_fields(config, sizes)
 
     def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
@@ -194,7 +197,7 @@ class AllocationAgent:
         )
         asked = raw.reshape(num_envs, -1, len(RAW_ACTION))[:, :num_requests]
         return AllocationDecision(
-            features=features, raw_action=raw, allocation=amender.amend(_bent(asked), slot)
+            features=features, raw_action=raw, allocation=amender.amend(asked, slot)
         )
 
     def transitions(
@@ -216,12 +219,6 @@ class AllocationAgent:
             for name in ("user_features", "user_mask", "context"):
                 found[f"{prefix}{name}"] = getattr(seen, name)
         return {name: found[name] for name in self.fields}
-
-
-def _bent(raw: Features) -> Features:
-    """Return raw actions [env, user, 2] as the amender reads them: fewer steps, finer."""
-    steps = 2 * ((raw[..., 1] + 1) / 2) ** STEP_POWER - 1
-    return np.stack([raw[..., 0], steps], axis=-1)
 
 
 def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:

@@ -38,7 +38,7 @@ def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
         raise ConfigError(f"{folder} holds no checkpoint yet")
     rng = stream(config.seed, "unused: a checkpoint brings its generators")
     caching = CachingAgent(config.learning.caching, used_on, table, rng)
-    allocation = AllocationAgent(config.learning.allocation, used_on, rng)
+    allocation = AllocationAgent(config.learning.allocation, used_on, table, rng)
     caching.agent.load(checkpoint / "caching")
     allocation.agent.load(checkpoint / "allocation")
     return LearnedPolicy(caching, allocation)

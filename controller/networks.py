@@ -15,6 +15,7 @@ raw action is 0. Their features must still be finite.
 Source: sets: Zaheer et al. 2017 (Deep Sets).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -39,6 +40,8 @@ class NetConfig:
     """What turns a state into a raw action."""
     form: Literal["flat", "set"] = "set"
     """Users as one vector, or as an exchangeable set."""
+    critic_reads: Literal["amended", "raw"] = "amended"
+    """What the critic is shown of an action: what the amender makes of it, or the raw action."""
     hidden: int = 64
     """Units of each of the three hidden layers."""
     chain_len: int = 5
@@ -99,6 +102,10 @@ def slot_of(user_features: Tensor, user_mask: Tensor, context: Tensor) -> Slot:
         weights=mask / active.clamp(min=1.0),
         context=torch.cat((context, active / mask.shape[1]), 1).unsqueeze(1),
     )
+
+
+Amend = Callable[[Slot, Tensor], Tensor]
+"""(slot, raw action [env, user, 2]) -> what the critic is shown of it, of the same shape."""
 
 
 class Linear(nn.Linear):
@@ -203,10 +210,11 @@ class MlpActor(nn.Module):
 
 
 class FlatCritic(nn.Module):
-    """Slot and raw action -> one value of the slot [env, 1]."""
+    """Slot and action -> one value of the slot [env, 1]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
         super().__init__()
+        self.amend = amend
         self.first = Linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
         self.second = Linear(hidden, hidden)
         self.third = Linear(hidden, hidden)
@@ -214,6 +222,8 @@ class FlatCritic(nn.Module):
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
+        if self.amend:
+            action = self.amend(slot, action)
         h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
         h = functional.relu(self.second(h))
         h = functional.relu(self.third(h))
@@ -222,10 +232,11 @@ class FlatCritic(nn.Module):
 
 
 class SetCritic(nn.Module):
-    """Slot and raw action -> each user's own value [env, user]."""
+    """Slot and action -> each user's own value [env, user]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
         super().__init__()
+        self.amend = amend
         self.user = Linear(sizes.user_dim + ACTION_DIM, hidden)
         self.context = Linear(sizes.context_dim + 1, hidden, bias=False)
         self.first = Exchange(hidden)
@@ -234,6 +245,8 @@ class SetCritic(nn.Module):
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, user]; those of inactive users mean nothing."""
+        if self.amend:
+            action = self.amend(slot, action)
         h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
         h = functional.relu(self.first(functional.relu(h), slot.weights))
         h = functional.relu(self.second(h, slot.weights))
@@ -273,10 +286,12 @@ def build_actor(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -
     return DiffusionActor(trunk, schedule, config.parametrisation)
 
 
-def build_critic(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -> Critic:
-    """Return a new critic; ``rng`` draws its weights."""
+def build_critic(
+    config: NetConfig, sizes: SlotSizes, rng: np.random.Generator, amend: Amend | None = None
+) -> Critic:
+    """Return a new critic; ``rng`` draws its weights. Without ``amend`` it reads raw actions."""
     critic_class = SetCritic if config.form == "set" else FlatCritic
-    critic = critic_class(sizes, config.hidden)
+    critic = critic_class(sizes, config.hidden, amend)
     draw_weights(critic, rng)
     return critic
 

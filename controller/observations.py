@@ -45,6 +45,7 @@ USER_FEATURES = (
     "image_size",  # image_bytes over the largest of the table
     "gain",  # SNR over the whole band: -5 dB is -1, 30 dB is 1, clipped at 2
     "waiting",  # waiting_s in slots, clipped at 2
+    "node",  # the number of the node that serves it, 1.., over nodes; 0 for misses
     "node_demand",  # full steps for all requests of its node, in budgets, clipped at 2
 )
 CONTEXT_FEATURES = (
@@ -218,7 +219,8 @@ def slot_features(slot: SlotArrays, radio: RadioConfig, slot_s: float) -> SlotFe
     features[..., 2:9] = per_model[slot.models]
     features[..., 9] = scaled_snr
     features[..., 10] = slot.waiting_s / slot_s
-    features[..., 11] = own_demand
+    features[..., 11] = (slot.nodes + 1) / slot.num_nodes  # MISS is -1
+    features[..., 12] = own_demand
     np.clip(features, FEATURE_LOW, FEATURE_HIGH, out=features)
     features *= slot.asks[..., None]
     context = np.stack(

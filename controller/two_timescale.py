@@ -90,7 +90,9 @@ class TwoTimescale:
         self._config = config
         rng = partial(stream, seed)
         self.caching = CachingAgent(config.caching, scenario, table, rng("caching agent"))
-        self.allocation = AllocationAgent(config.allocation, scenario, rng("allocation agent"))
+        self.allocation = AllocationAgent(
+            config.allocation, scenario, table, rng("allocation agent")
+        )
         self._frames = Replay(self.caching.fields, config.caching_replay, rng("caching replay"))
         self._slots = Replay(
             self.allocation.fields, config.allocation_replay, rng("allocation replay")

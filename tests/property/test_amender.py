@@ -104,10 +104,10 @@ def test_the_shares_are_the_softmax_of_the_scaled_logits():
 
 def test_steps_within_the_budget_are_those_asked_for_and_rounded_up():
     ample = AllocationConfig(min_num_steps=1, max_num_steps=20, compute_budget_s=50.0)
-    # 1 + 19 * (0, 0.5, 1) = 1, 10.5, 20; model c takes at most 8: 1 + 7 / 2 = 4.5
+    # Of 19 more steps than 1: none, (1 / 2)^2 = 4.75, all; of model c's 7 more: 1.75, all.
     raw = [[[0, -1.0], [0, 0.0], [0, 1.0], [0, 0.0], [0, 9.0]]]
     action = amend(raw, slot([0, 0, 0, 2, 2], allocation=ample))
-    assert action.num_steps.tolist() == [[1, 11, 20, 5, 8]]
+    assert action.num_steps.tolist() == [[1, 6, 20, 3, 8]]
 
 
 def test_steps_beyond_the_budget_shrink_in_proportion():

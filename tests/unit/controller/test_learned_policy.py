@@ -7,7 +7,7 @@ import pytest
 from controller.d3pg import D3pgConfig
 from controller.ddqn import Ddqn, DdqnConfig
 from controller.environments import SimulatedTestbed
-from controller.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy, _bent
+from controller.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
 from controller.networks import NetConfig
 from controller.observations import action_mask, subsets
 from controller.policy import ForOneRun
@@ -27,7 +27,7 @@ def caching(**changes) -> CachingAgent:
 
 def allocation(form: str = "set", **changes) -> AllocationAgent:
     config = D3pgConfig(nets=NetConfig(hidden=8, chain_len=2, form=form), discount=0.9)
-    return AllocationAgent(config, scenario(**changes), stream(0, "allocation"))
+    return AllocationAgent(config, scenario(**changes), table(**changes), stream(0, "allocation"))
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -118,12 +118,6 @@ def test_any_number_of_requests_is_allocated(form, num_requests):
     decision.allocation.validate(seen)
     assert decision.allocation.shares.shape == (1, num_requests)
     assert decision.allocation.shares.sum() == pytest.approx(1.0)
-
-
-def test_steps_are_bent_and_shares_are_not():
-    raw = np.array([[[-1.0, -1.0], [0.5, 0.0], [1.0, 1.0]]], dtype=np.float32)
-    # 2 (1/2)^2 - 1 = -0.5; the ends stay
-    assert _bent(raw).tolist() == [[[-1.0, -1.0], [0.5, -0.5], [1.0, 1.0]]]
 
 
 def test_a_run_of_few_requests_reads_what_the_simulator_would_show():
