@@ -7,6 +7,7 @@
     python -m controller levers --scenario default             what each lever is worth there
     python -m controller train --scenario default --seed 3     learn T2DRL in the simulator
     python -m controller evaluate --checkpoint runs/RUN        its scores beside the baselines
+    python -m controller sweep --quick                         a study: many trainings, one figure
 
 A run starts the nodes that its configuration names (or attaches to running ones), lets emulated
 users send real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     try:
-        if arguments and arguments[0] in ("train", "evaluate"):
+        if arguments and arguments[0] in ("train", "evaluate", "sweep"):
             return _learn(arguments[0], arguments[1:])
         return _control(arguments)
     except configs.ConfigError as error:
@@ -51,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _learn(verb: str, arguments: list[str]) -> int:
-    from controller import evaluate, train  # noqa: PLC0415 - torch is for those who learn
+    from controller import evaluate, sweep, train  # noqa: PLC0415 - torch is for those who learn
 
-    return (train if verb == "train" else evaluate).command(arguments)
+    return {"train": train, "evaluate": evaluate, "sweep": sweep}[verb].command(arguments)
 
 
 def _control(arguments: list[str]) -> int:
@@ -63,7 +64,7 @@ def _control(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    verbs = ["run", "report", "levers", "train", "evaluate"]
+    verbs = ["run", "report", "levers", "train", "evaluate", "sweep"]
     parser.add_argument("verb", choices=verbs, help="what to do", nargs="?")
     parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
     parser.add_argument("--run", type=Path, help="folder of a finished run, for report")

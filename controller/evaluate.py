@@ -14,17 +14,15 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from rich.console import Console
 
 from controller import learned_policy_files, train_records
 from controller import scenario as scenarios
-from controller.baselines import BASELINES, allocation_rule, build
+from controller.course import Course, Rating
 from controller.learned_policy import LearnedPolicy
-from controller.policy import ArrayPolicy
-from controller.scenario import ScenarioConfig, read_models
-from controller.scores import Measured, Yard, iqm, iqm_interval
+from controller.scenario import ScenarioConfig
+from controller.scores import iqm, iqm_interval
 from protos.seeds import stream
 
 _PROG = "python -m controller evaluate"
@@ -75,42 +73,22 @@ def report(
 
     The first rates whole policies, the second allocations with the oracle's caches.
     """
-    table = read_models(scenario)
-    yards = [Yard(scenario, table, num_envs=num_envs, seed=seed) for seed in seeds]
-    known = [yard.yardsticks() for yard in yards]
+    course = Course(scenario, seeds=seeds, num_envs=num_envs)
 
     yield _HEADER.format("policy", "score")
-    for name in ("t2drl", *BASELINES):
-        measured = [yard.measure(_named(name, policy, yard)) for yard in yards]
-        scores = [k.score(m.utility) for k, m in zip(known, measured, strict=True)]
-        yield _row(name, scores, measured)
+    yield _row(course.rate("t2drl", lambda _: policy))
+    yield from map(_row, course.baselines())
 
     yield "\n" + _HEADER.format("allocation", "allocation score")
-    for name in ("t2drl", "equal", "oracle"):
-        measured = [
-            yard.measure_allocation(
-                policy.decide_allocations
-                if name == "t2drl"
-                else allocation_rule(name, scenario, yard.rng)
-            )
-            for yard in yards
-        ]
-        scores = [k.allocation_score(m.utility) for k, m in zip(known, measured, strict=True)]
-        yield _row(name, scores, measured)
+    yield _row(course.rate_allocation("t2drl", lambda _: policy.decide_allocations))
+    yield from map(_row, course.allocations())
 
 
-def _named(name: str, policy: LearnedPolicy, yard: Yard) -> ArrayPolicy:
-    return policy if name == "t2drl" else build(name, yard.simulator(), yard.rng)
-
-
-def _row(name: str, scores: Sequence[float], measured: Sequence[Measured]) -> str:
-    low, high = iqm_interval(scores, stream(0, "evaluation report"))
-
-    def mean(quantity: str) -> float:
-        return float(np.mean([getattr(one, quantity) for one in measured]))
-
+def _row(rating: Rating) -> str:
+    low, high = iqm_interval(rating.scores, stream(0, "evaluation report"))
     return (
-        f"| {name} | {float(iqm(scores)):.3f} | {low:.3f} .. {high:.3f} | {mean('utility'):.4f} "
-        f"| {mean('hit_frac'):.1%} | {mean('quality'):.3f} | {mean('num_steps'):.1f} "
-        f"| {mean('total_s'):.2f} |"
+        f"| {rating.policy} | {float(iqm(rating.scores)):.3f} | {low:.3f} .. {high:.3f} "
+        f"| {rating.mean('utility'):.4f} | {rating.mean('hit_frac'):.1%} "
+        f"| {rating.mean('quality'):.3f} | {rating.mean('num_steps'):.1f} "
+        f"| {rating.mean('total_s'):.2f} |"
     )

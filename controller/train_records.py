@@ -64,12 +64,17 @@ class TrainConfig:
 def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
     """Create and describe a training's folder; return it."""
     folder = manifest.run_folder(ROOT / config.output, name, config.seed)
+    describe(folder, config, scenario)
+    return folder
+
+
+def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
+    """Write what a training is told and where it runs."""
     (folder / "config.json").write_bytes(to_json(config) + b"\n")
     (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
     (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
     if scenario.profile:
         records.save(records.load(ROOT / scenario.profile), folder / "profile.json")
-    return folder
 
 
 def read_config(folder: Path) -> TrainConfig:

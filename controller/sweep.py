@@ -1,0 +1,194 @@
+"""All trainings of a study, each once, and their table and figure.
+
+    python -m controller sweep --config actors.toml [--workers 2]
+    python -m controller sweep --quick                    the same way, in about two minutes
+    python -m controller sweep --config actors.toml --report    only the table and the figure
+
+A finished training leaves its record in controller/results/STUDY and is not run again; one that was
+stopped goes on from its latest checkpoint, in runs/STUDY. Trainings are single-threaded; with
+--workers several run side by side, each in a process of its own.
+
+Owns processes and which trainings are still to run. Refuses what a study is (study.py) and looks
+like (study_report.py).
+"""
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from controller import learned_policy_files, study_report, train, train_records
+from controller.config import ROOT
+from controller.course import Course
+from controller.metrics import Metrics
+from controller.study import (
+    BaselineRecord,
+    Cell,
+    CellRecord,
+    Point,
+    StudyConfig,
+    baseline_name,
+    cells,
+    read,
+    write,
+)
+from controller.train import Progress
+from protos import config as configs
+from protos import logs, manifest
+
+_STUDIES = Path(__file__).resolve().parent / "configs" / "studies"
+_QUICK = Path("quick.toml")
+_PROG = "python -m controller sweep"
+
+
+def command(arguments: list[str]) -> int:
+    """Run the verb; return the exit code.
+
+    Raises:
+        ConfigError: a study that cannot be run.
+    """
+    parser = argparse.ArgumentParser(
+        prog=_PROG,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, help="the study's TOML file")
+    which.add_argument("--quick", action="store_true", help="the study quick.toml")
+    parser.add_argument("--workers", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--report", action="store_true", help="run nothing; use what is recorded")
+    args = parser.parse_args(arguments)
+    if args.workers < 1:
+        parser.error(f"--workers must be >= 1, got {args.workers}")
+    file = configs.find(_QUICK if args.quick else args.config, _STUDIES)
+    study = configs.load(file, StudyConfig)
+    results, console = ROOT / study.results / file.stem, Console(highlight=False, soft_wrap=True)
+    todo = cells(study)
+    if not args.report:
+        for line in run(todo, results, ROOT / study.train.output / file.stem, args.workers):
+            console.print(line, markup=False)
+    text = study_report.write(study, todo, results)
+    console.print(f"{text}\n{results / study_report.TABLE}", markup=False)
+    return 0
+
+
+def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Iterator[str]:
+    """Train and rate what has no record yet; yield a line for each that is done."""
+    left = [cell for cell in todo if not _record(results, cell).is_file()]
+    yield f"{len(todo) - len(left)} of {len(todo)} trainings are recorded already"
+    began_s = time.perf_counter()
+    with _pool(workers) as pool:
+        training: dict[Future[CellRecord], Cell] = {
+            pool.submit(run_cell, cell, folders / cell.name, _record(results, cell)): cell
+            for cell in left
+        }
+        for num_done, future in enumerate(as_completed(training), 1):
+            record, name = future.result(), training[future].name
+            left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
+            yield (
+                f"{num_done}/{len(left)} {name}: score {record.whole.score:.3f}, allocation "
+                f"{record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one core; "
+                f"about {left_s / 60:.0f} min left"
+            )
+        courses = {results / f"{baseline_name(cell)}.json": cell for cell in todo}
+        missing = {file: cell for file, cell in courses.items() if not file.is_file()}
+        list(pool.map(rate_baselines, missing.values(), missing.keys()))
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Lend processes; where one of them fails, nothing more is begun."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _record(results: Path, cell: Cell) -> Path:
+    return results / f"{cell.name}.json"
+
+
+def _course(cell: Cell) -> Course:
+    return Course(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
+
+
+def rate_baselines(cell: Cell, file: Path) -> None:
+    """Rate the baselines on a cell's test episodes and write the record."""
+    course = _course(cell)
+    record = BaselineRecord(
+        scenario=cell.config.scenario,
+        manifest=manifest.collect(),
+        whole=tuple(course.baselines()),
+        allocation=tuple(course.allocations()),
+    )
+    write(record, file)
+
+
+def run_cell(cell: Cell, folder: Path, file: Path) -> CellRecord:
+    """Train a cell in its folder, from its latest checkpoint where there is one; rate it."""
+    if not (folder / "config.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        train_records.describe(folder, cell.config, cell.scenario)
+    logs.setup("INFO", folder / "events.log")
+    torch.set_num_threads(1)
+    points = Points(folder / "points.jsonl", cell)
+    train.train(cell.config, cell.scenario, folder, points)
+    policy = learned_policy_files.load(folder, cell.scenario)
+    course = _course(cell)
+    record = CellRecord(
+        labels=cell.labels,
+        config=cell.config,
+        manifest=read(folder / "manifest.json", manifest.Manifest),
+        points=tuple(points.points),
+        whole=course.rate("t2drl", lambda _: policy),
+        allocation=course.rate_allocation("t2drl", lambda _: policy.decide_allocations),
+    )
+    write(record, file)
+    return record
+
+
+class Points(Progress):
+    """Evaluations so far, with the seconds of one core that they took, kept across restarts."""
+
+    def __init__(self, file: Path, cell: Cell) -> None:
+        super().__init__()
+        self._file, self._num_frames_each = file, cell.scenario.num_frames
+        self.points: list[Point] = []
+
+    def begin(self, num_done: int, num_frames: int) -> None:
+        """Drop what a crash left behind after the checkpoint."""
+        super().begin(num_done, num_frames)
+        lines = self._file.read_text().splitlines() if self._file.is_file() else []
+        known = [configs.parse(json.loads(line), Point, str(self._file)) for line in lines]
+        self.points = [one for one in known if one.episode * self._num_frames_each <= num_done]
+        self._file.write_text("".join(map(_line, self.points)))
+        before_s = self.points[-1].cpu_s if self.points else 0.0
+        self._offset_s = before_s - time.process_time()
+
+    def show(self, num_done: int, row: Metrics) -> None:
+        """Keep a row's evaluation."""
+        if "evaluation/score" not in row:
+            return
+        point = Point(
+            episode=num_done // self._num_frames_each,
+            cpu_s=self._offset_s + time.process_time(),
+            score=row["evaluation/score"],
+            allocation_score=row["evaluation/allocation_score"],
+        )
+        self.points.append(point)
+        with self._file.open("a") as stream:
+            stream.write(_line(point))
+
+
+def _line(point: Point) -> str:
+    return json.dumps(asdict(point)) + "\n"

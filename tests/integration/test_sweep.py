@@ -1,0 +1,114 @@
+"""Studies as users run them, on a tiny synthetic scenario: each training once, whatever happens."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from controller import __main__ as command
+from controller import sweep, train
+from controller.study import Cell, CellRecord, StudyConfig, cells, read
+from protos import config as configs
+from tests.integration.test_train import SCENARIO
+
+STUDY = """
+title = "tiny"
+seeds = [0, 1]
+test_episodes = 2
+test_envs = 2
+results = "{folder}/results"
+[grid]
+"learning.allocation.nets.actor" = ["diffusion", "mlp"]
+[train]
+scenario = "{folder}/tiny.toml"
+output = "{folder}/runs"
+num_episodes = 2
+num_envs = 4
+checkpoint_every = 1
+evaluate_every = 1
+evaluation_envs = 2
+[train.learning]
+caching_head_start = 0
+caching_minibatch = 8
+allocation_minibatch = 8
+[train.learning.allocation.nets]
+hidden = 8
+chain_len = 2
+"""
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    (tmp_path / "tiny.toml").write_text(SCENARIO)
+    study = tmp_path / "actors.toml"
+    study.write_text(STUDY.format(folder=tmp_path))
+    return study
+
+
+def first_cell(file: Path) -> Cell:
+    return cells(configs.load(file, StudyConfig))[0]
+
+
+@pytest.mark.slow
+def test_a_study_runs_each_training_once_and_reports_from_the_records(file, capsys):
+    arguments = ["sweep", "--config", str(file)]
+    results = file.parent / "results" / "actors"
+
+    assert command.main([*arguments, "--workers", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "0 of 4 trainings are recorded already" in printed
+    assert "4/4 " in printed
+    records = [read(one, CellRecord) for one in sorted(results.glob("*-s*.json"))]
+    assert len(records) == 4
+    assert all([point.episode for point in one.points] == [1, 2] for one in records)
+
+    (results / "scores.png").unlink()
+    table = (results / "table.md").read_text()
+    assert command.main([*arguments, "--report"]) == 0
+    assert (results / "table.md").read_text() == table
+    assert (results / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "| T2DRL: actor diffusion | 2 of 2 |" in table
+    assert "| random-equal | | 0.000 | 0.000 .. 0.000 |" in table
+
+    before = {one: one.stat().st_mtime_ns for one in results.glob("*.json")}
+    assert command.main(arguments) == 0
+    assert "4 of 4 trainings are recorded already" in capsys.readouterr().out
+    assert {one: one.stat().st_mtime_ns for one in results.glob("*.json")} == before
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
+    cell, folder = first_cell(file), file.parent / "runs"
+    whole = sweep.run_cell(cell, folder / "unbroken", file.parent / "unbroken.json")
+
+    half = dataclasses.replace(cell, config=dataclasses.replace(cell.config, num_episodes=1))
+    stopped = folder / "stopped"
+    sweep.train_records.describe(folder_of(stopped), cell.config, cell.scenario)
+    points = sweep.Points(stopped / "points.jsonl", half)
+    train.train(half.config, half.scenario, stopped, points)
+    lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
+    with (stopped / "points.jsonl").open("a") as stream:
+        stream.write(json.dumps(lost) + "\n")  # evaluated, then lost before the checkpoint
+    resumed = sweep.run_cell(cell, stopped, file.parent / "stopped.json")
+
+    assert scores(resumed) == scores(whole)
+    assert resumed.whole == whole.whole
+    assert resumed.allocation == whole.allocation
+    assert resumed.points[1].cpu_s > resumed.points[0].cpu_s > 0
+
+
+def folder_of(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+def scores(record: CellRecord) -> list[tuple[int, float, float]]:
+    return [(one.episode, one.score, one.allocation_score) for one in record.points]
+
+
+def test_wrong_usage_ends_with_2_and_a_reason(file, capsys):
+    assert command.main(["sweep", "--config", "none.toml"]) == 2
+    assert "shipped with the program: " in capsys.readouterr().err
+    file.write_text(file.read_text().replace("num_envs = 4", "num_envs = 0"))
+    assert command.main(["sweep", "--config", str(file)]) == 2
+    assert "num_envs must be >= 1, got 0" in capsys.readouterr().err

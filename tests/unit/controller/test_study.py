@@ -1,0 +1,161 @@
+"""Studies: cells of the grid, their names, records of both kinds."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from controller import study as studies
+from controller.config import ROOT
+from controller.course import Course, Rating
+from controller.observations import AllocationArrays
+from controller.study import BaselineRecord, CellRecord, Point, StudyConfig, cells
+from protos import config as configs
+from protos import manifest
+from protos.config import ConfigError, to_json
+from tests.unit.controller.scenarios import scenario
+from tests.unit.controller.trainings import told
+
+GRID = {
+    "scenario": ("default", "tight-memory"),
+    "learning.allocation.nets.actor": ("diffusion", "mlp"),
+}
+
+
+def study(tmp_path, **changes) -> StudyConfig:
+    values = {"title": "a study", "seeds": (0, 1), "grid": GRID, "train": told(tmp_path)}
+    return StudyConfig(**(values | changes))
+
+
+def test_cells_are_all_points_of_the_grid_with_all_seeds(tmp_path):
+    found = cells(study(tmp_path))
+
+    seen = [
+        (one.config.scenario, one.config.learning.allocation.nets.actor, one.config.seed)
+        for one in found
+    ]
+    assert seen[:3] == [
+        ("default", "diffusion", 0),
+        ("default", "diffusion", 1),
+        ("default", "mlp", 0),
+    ]
+    assert len(set(seen)) == 8
+    assert found[0].labels == {"scenario": "default", "actor": "diffusion"}
+    assert found[-1].scenario.capacity_bytes == 7_000_000_000  # tight-memory's
+    assert {one.config.num_envs for one in found} == {told(tmp_path).num_envs}
+
+
+def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
+    def name(**changes) -> str:
+        return cells(study(tmp_path, **changes))[0].name
+
+    same = told(tmp_path / "elsewhere", checkpoint_every=1)
+    others = [
+        {"test_envs": 3},
+        {"test_episodes": 3},
+        {"seeds": (2,)},
+        {"train": told(tmp_path, num_episodes=5)},
+        {"grid": GRID | {"scenario": ("tight-memory",)}},
+    ]
+    assert name() == name(train=same) == name(title="another")
+    assert name().startswith("default-diffusion-s0-")
+    assert len({name(), *(name(**changes) for changes in others)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("grid", "complaint"),
+    [
+        ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
+        ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
+        ({"seed.more": (1,)}, "'seed.more' names nothing of a training"),
+        ({"scenario": ("nowhere",)}, "no configuration nowhere.toml"),
+    ],
+)
+def test_a_grid_of_what_a_training_has_not_is_refused(tmp_path, grid, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        cells(study(tmp_path, grid=grid))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"seeds": ()}, "seeds must not be empty"),
+        ({"seeds": (1, 1)}, r"seeds must differ, got \[1, 1\]"),
+        ({"grid": {}}, "grid must not be empty"),
+        ({"test_episodes": 0}, "test_episodes must be >= 1, got 0"),
+    ],
+)
+def test_a_study_of_nothing_is_refused(tmp_path, changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        study(tmp_path, **changes)
+
+
+def test_every_shipped_study_can_be_read():
+    files = sorted((ROOT / "controller" / "configs" / "studies").glob("*.toml"))
+    assert files
+    for file in files:
+        config = configs.load(file, StudyConfig)
+        assert len(cells(config)) >= len(config.seeds)
+
+
+def test_the_course_rates_the_floor_0_and_the_oracle_1():
+    course = Course(scenario(), seeds=(0, 1), num_envs=2)
+
+    ratings = {rating.policy: rating for rating in course.baselines()}
+    allocations = {rating.policy: rating for rating in course.allocations()}
+
+    assert ratings["random-equal"].scores == (0.0, 0.0)
+    assert ratings["oracle-oracle"].score == pytest.approx(1.0)
+    assert allocations["equal"].scores == (0.0, 0.0)
+    assert allocations["oracle"].score == pytest.approx(1.0)
+    assert ratings["cloud-equal"].mean("hit_frac") == 0.0
+
+    def starved(slot):  # all bandwidth to one user
+        asked = slot.asks * np.arange(1, slot.asks.shape[1] + 1)
+        first = (asked == asked.max(axis=1, keepdims=True)) & slot.asks
+        share = np.where(first, 1.0, 1e-6 * slot.asks)
+        share = share / np.maximum(share.sum(axis=1, keepdims=True), 1.0)
+        return AllocationArrays(
+            shares=share, num_steps=np.where(slot.nodes < 0, slot.max_num_steps, 1)
+        )
+
+    assert course.rate_allocation("starved", lambda _: starved).score < -1
+
+
+def test_records_come_back_as_they_were_written(tmp_path):
+    rating = next(Course(scenario(), seeds=(0,), num_envs=1).baselines())
+    cell = CellRecord(
+        labels={"actor": "mlp", "chain_len": 3},
+        config=told(tmp_path),
+        manifest=manifest.collect(),
+        points=(Point(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
+        whole=rating,
+        allocation=rating,
+    )
+    baselines = BaselineRecord(
+        scenario="default", manifest=cell.manifest, whole=(rating,), allocation=()
+    )
+    for record in (cell, baselines):
+        file = tmp_path / "results" / "record.json"
+        studies.write(record, file)
+        assert studies.read(file, type(record)) == record
+        assert [one.name for one in file.parent.iterdir()] == ["record.json"]
+
+
+def test_a_damaged_record_is_refused_by_name(tmp_path):
+    file = tmp_path / "record.json"
+    with pytest.raises(ConfigError, match=r"cannot read the record .*record\.json"):
+        studies.read(file, CellRecord)
+    file.write_text(json.dumps({"labels": {}, "pionts": []}))
+    with pytest.raises(ConfigError, match="unknown key 'pionts'; did you mean 'points'"):
+        studies.read(file, CellRecord)
+
+
+def test_a_rating_is_the_mean_over_its_episodes():
+    measured = next(Course(scenario(), seeds=(0,), num_envs=1).baselines()).measured[0]
+    twice = (measured, dataclasses.replace(measured, utility=measured.utility + 1))
+    rating = Rating(policy="p", scores=(0.25, 0.75), measured=twice)
+    assert rating.score == 0.5
+    assert rating.mean("utility") == pytest.approx(measured.utility + 0.5)
+    assert configs.parse(json.loads(to_json(rating)), Rating, "here") == rating
