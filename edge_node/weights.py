@@ -1,0 +1,226 @@
+"""A model's weights as one block of memory: laid out once, read from its files, copied as a whole.
+
+Nets are built once. From then on their parameters and buffers point into a block or at nothing, so
+loading and evicting neither constructs nor copies a net: whoever installs a block only moves
+pointers. The layout keeps each tensor's strides and starts it at a multiple of ``ALIGNMENT_BYTES``.
+"""
+
+import itertools
+import logging
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_node.weight_files import Stored, read, stored
+
+logger = logging.getLogger(__name__)
+
+ALIGNMENT_BYTES = 64
+"""A cache line; kernels with vector loads need 16."""
+CHUNK_BYTES = 64 * 2**20
+"""Copied at a time: a step's own small copies wait for one chunk at most (1.3 ms at 50 GB/s)."""
+_MOST_KEPT_FRAC = 0.01
+"""Share of a model's bytes that may be kept in memory because no file holds them as they are."""
+
+
+def blank(num_bytes: int) -> Tensor:
+    """Return a block in host memory; it goes back to the system with its last view.
+
+    Raises:
+        MemoryError: there is no room.
+    """
+    try:
+        memory = mmap.mmap(-1, max(1, num_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{num_bytes} bytes: {error.strerror}") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)  # fewer page faults while it fills
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def copy(source: Tensor, target: Tensor) -> None:
+    """Copy a block in chunks; on a GPU the caller waits for its stream."""
+    for begin in range(0, len(source), CHUNK_BYTES):
+        chunk = slice(begin, begin + CHUNK_BYTES)
+        target[chunk].copy_(source[chunk], non_blocking=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One tensor's place in a block, and the parameters or buffers that it is."""
+
+    names: tuple[str, ...]
+    """Under which the nets know it, "unet.conv_in.weight"; several where it is tied."""
+    tensors: tuple[Tensor, ...]
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+    begin: int
+    end: int
+
+    def view(self, block: Tensor) -> Tensor:
+        """Return the tensor in a block."""
+        flat = block[self.begin : self.end].view(self.dtype)
+        return flat.as_strided(self.shape, self.stride)
+
+
+class Weights:
+    """The tensors of a pipeline's nets, and where they are stored.
+
+    weights = Weights(pipeline)
+    block = blank(weights.num_bytes)
+    weights.take(block)       # from the nets as they were built, which are empty after it
+    weights.install(block)    # the nets compute with it
+    weights.install(None)     # the nets hold nothing
+    weights.read(block)       # from the files
+    """
+
+    def __init__(self, pipeline: Any, variant: str = "") -> None:
+        parts = {
+            name: part
+            for name, part in pipeline.components.items()
+            if isinstance(part, torch.nn.Module)
+        }
+        _check_complete(parts)
+        self._folders = {name: _folder(part) for name, part in parts.items()}
+        self._variant = variant
+        self._places = _laid_out(parts)
+        self._kept: dict[_Place, Tensor] = {}
+        self.num_bytes = self._places[-1].end if self._places else 0
+        """Size of the block: every distinct tensor once, and what alignment adds."""
+        self.is_readable = False
+        """``read`` gives the very bytes that the nets were built with; known after ``take``."""
+
+    def take(self, block: Tensor) -> None:
+        """Move the tensors that the nets were built with into a block, and compare the files."""
+        files = self._stored()
+        for place in self._places:
+            value = place.tensors[0].detach()
+            place.view(block).copy_(value)
+            if not _holds(files, place, value):
+                self._kept[place] = value.clone()
+        kept_bytes = sum(value.nbytes for value in self._kept.values())
+        self.is_readable = kept_bytes <= _MOST_KEPT_FRAC * self.num_bytes
+        if not self.is_readable:
+            self._kept.clear()
+            logger.info("%d bytes are stored otherwise than the nets hold them", kept_bytes)
+        self.install(None)
+
+    def read(self, block: Tensor) -> None:
+        """Fill a block from the files.
+
+        Raises:
+            ValueError: the files hold other tensors than those that the nets were built with.
+            OSError: they cannot be read.
+        """
+        files = self._stored()
+        wanted = []
+        for place in self._places:
+            view = place.view(block)
+            if place in self._kept:
+                view.copy_(self._kept[place])
+            else:
+                wanted.append((_found(files, place), view))
+        read(wanted)
+
+    def install(self, block: Tensor | None) -> None:
+        """Let the nets compute with a block, or hold nothing."""
+        nothing = torch.empty(0)
+        for place in self._places:
+            value = nothing if block is None else place.view(block)
+            for tensor in place.tensors:
+                tensor.data = value
+
+    def _stored(self) -> dict[str, Stored]:
+        return {
+            f"{part}.{name}": one
+            for part, folder in self._folders.items()
+            for name, one in stored(folder, self._variant).items()
+        }
+
+
+def _check_complete(parts: Mapping[str, Any]) -> None:
+    """Refuse nets with parameters that no file held; transformers marks those that one did.
+
+    diffusers raises by itself; transformers only warns, and draws the missing ones at random.
+    """
+    for part, net in parts.items():
+        if not hasattr(net, "base_model_prefix"):
+            continue
+        missing = [n for n, p in net.named_parameters() if not hasattr(p, "_is_hf_initialized")]
+        if missing:
+            raise ValueError(f"its files lack {part}.{missing[0]} ({len(missing)} in all)")
+
+
+def _folder(net: Any) -> Path:
+    """Return where a net was read from, also for a hub id."""
+    config = net.config
+    return Path(config["_name_or_path"] if isinstance(config, dict) else config._name_or_path)
+
+
+def _laid_out(parts: Mapping[str, torch.nn.Module]) -> list[_Place]:
+    """Return the places of all distinct tensors, in the nets' own order."""
+    owners: dict[tuple[Any, ...], list[tuple[str, Tensor]]] = {}
+    for name, tensor in _named_tensors(parts):
+        key = (tensor.data_ptr(), tensor.shape, tensor.dtype) if tensor.numel() else (id(tensor),)
+        owners.setdefault(key, []).append((name, tensor))
+    places = []
+    end = 0
+    for group in owners.values():
+        tensor = group[0][1]
+        begin = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        end = begin + tensor.nbytes
+        places.append(
+            _Place(
+                names=tuple(name for name, _ in group),
+                tensors=tuple({id(owner): owner for _, owner in group}.values()),
+                dtype=tensor.dtype,
+                shape=tensor.shape,
+                stride=tensor.stride(),
+                begin=begin,
+                end=end,
+            )
+        )
+    return places
+
+
+def _named_tensors(parts: Mapping[str, torch.nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    for part, net in parts.items():
+        own: Iterable[tuple[str, Tensor]] = itertools.chain(
+            net.named_parameters(remove_duplicate=False),
+            net.named_buffers(remove_duplicate=False),
+        )
+        yield from ((f"{part}.{name}", tensor) for name, tensor in own)
+
+
+def _holds(files: Mapping[str, Stored], place: _Place, value: Tensor) -> bool:
+    """Return whether the files hold a tensor's very values."""
+    try:
+        found = _found(files, place)
+    except ValueError:
+        return False
+    other = torch.empty_like(value)
+    read([(found, other)])
+    return torch.equal(other, value)
+
+
+def _found(files: Mapping[str, Stored], place: _Place) -> Stored:
+    """Return where a tensor is stored, also where its names there have one more part in front.
+
+    Raises:
+        ValueError: nowhere, or in another shape.
+    """
+    for name in place.names:
+        part, _, rest = name.partition(".")
+        for known in (name, f"{part}.text_model.{rest}"):
+            if known in files:
+                if files[known].shape != tuple(place.shape):
+                    shapes = f"{tuple(place.shape)} expected, {files[known].shape} found"
+                    raise ValueError(f"{files[known].file.name}: {known}: {shapes}")
+                return files[known]
+    raise ValueError(f"its files lack {place.names[0]}")
