@@ -39,15 +39,22 @@ _HEADER = (
 
 def write(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
     """Write the table and the figure of what is recorded so far; return the table."""
-    text = "\n\n".join(_tables(study, cells, results)) + "\n"
+    text = table(study, cells, results)
     results.mkdir(parents=True, exist_ok=True)
     (results / TABLE).write_text(text)
     _figure(study, cells, results).savefig(results / FIGURE, dpi=120)
     return text
 
 
-def _scenarios(cells: Sequence[Cell]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(cell.config.scenario for cell in cells))
+def table(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
+    """Return one Markdown table for each scenario that a training is recorded of."""
+    return "\n\n".join(_tables(study, cells, results)) + "\n"
+
+
+def _scenarios(cells: Sequence[Cell], results: Path) -> tuple[str, ...]:
+    """Return the scenarios that a training is recorded of."""
+    found = dict.fromkeys(cell.config.scenario for cell in cells)
+    return tuple(name for name in found if any(_groups(cells, results, name)))
 
 
 def _groups(
@@ -71,7 +78,7 @@ def _baselines(cells: Sequence[Cell], results: Path, scenario: str) -> BaselineR
 
 
 def _tables(study: StudyConfig, cells: Sequence[Cell], results: Path) -> Iterator[str]:
-    for scenario in _scenarios(cells):
+    for scenario in _scenarios(cells, results):
         rows = [_HEADER.format(scenario)]
         for name, records in _groups(cells, results, scenario):
             whole = [record.whole for record in records]
@@ -104,8 +111,10 @@ def _measured(ratings: Sequence[Rating]) -> str:
 
 
 def _figure(study: StudyConfig, cells: Sequence[Cell], results: Path) -> Figure:
-    names = _scenarios(cells)
-    figure = Figure(figsize=(4.2 * len(names), 5.4), layout="constrained")
+    names = _scenarios(cells, results)
+    figure = Figure(figsize=(4.2 * max(len(names), 1), 5.4), layout="constrained")
+    if not names:
+        return figure
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, len(names), squeeze=False, sharex="col", sharey="row")
     for (whole, allocation), scenario in zip(panels.T, names, strict=True):

@@ -86,7 +86,10 @@ def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Ite
     left = [cell for cell in todo if not _record(results, cell).is_file()]
     yield f"{len(todo) - len(left)} of {len(todo)} trainings are recorded already"
     began_s = time.perf_counter()
+    courses = {results / f"{baseline_name(cell)}.json": cell for cell in todo}
+    missing = {file: cell for file, cell in courses.items() if not file.is_file()}
     with _pool(workers) as pool:
+        rating = [pool.submit(rate_baselines, cell, file) for file, cell in missing.items()]
         training: dict[Future[CellRecord], Cell] = {
             pool.submit(run_cell, cell, folders / cell.name, _record(results, cell)): cell
             for cell in left
@@ -99,9 +102,8 @@ def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Ite
                 f"{record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one core; "
                 f"about {left_s / 60:.0f} min left"
             )
-        courses = {results / f"{baseline_name(cell)}.json": cell for cell in todo}
-        missing = {file: cell for file, cell in courses.items() if not file.is_file()}
-        list(pool.map(rate_baselines, missing.values(), missing.keys()))
+        for done in rating:
+            done.result()
 
 
 @contextlib.contextmanager
