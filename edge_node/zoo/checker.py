@@ -5,19 +5,23 @@ the palette, shape the rendered template of the same box with the highest overla
 and relation follow from the boxes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from edge_node.zoo import scenes
+from edge_node.zoo import scenes, styles
+from edge_node.zoo.styles import Style
 
 MIN_AREA_PX = 40
 """Smaller components are artefacts, unless they are dark or light seams (see MIN_OVERLAP)."""
 MIN_OVERLAP = 0.5
 """Least intersection over union with the best template; below it the shape is unreadable."""
-OBJECT_DISTANCE = 55.0
+OBJECT_DISTANCE: dict[Style, float] = {"plain": 55.0, "neon": 40.0, "sketch": 45.0}
 """Least RGB distance from the background of an object's pixel."""
+EDGE_FRAC = 0.4
+"""Of a styled object's contrast, where its outline is: bodies are fainter than their edges."""
 LARGE_RADIUS_PX = 12.3
 CENTRE_PX = 6.0
 
@@ -41,29 +45,37 @@ class Reading:
     objects: tuple[Found, ...]
 
 
-def read(image: np.ndarray) -> Reading | None:
-    """Return what a uint8 image [64, 64, 3] shows; None where an object cannot be read."""
-    pixels = image.astype(np.float32)
+def read(image: np.ndarray, style: Style = "plain") -> Reading | None:
+    """Return what an image shows; None where an object cannot be read.
+
+    Args:
+        image: uint8 [64 k, 64 k, 3]; read as its mean over k x k pixels.
+        style: what it is painted in.
+    """
+    k = len(image) // scenes.IMAGE_PX
+    pixels = image.reshape(scenes.IMAGE_PX, k, scenes.IMAGE_PX, k, 3).mean(axis=(1, 3))
+    pixels = pixels.astype(np.float32)
     border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
     border = np.concatenate([border, pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)])
     ground = np.median(border, axis=0)
-    mask = np.linalg.norm(pixels - ground, axis=-1) > OBJECT_DISTANCE
+    mask = np.linalg.norm(pixels - ground, axis=-1) > OBJECT_DISTANCE[style]
     labels, count = ndimage.label(mask)
     objects = []
     for label in range(1, count + 1):
         component = labels == label
         if component.sum() < MIN_AREA_PX:
             continue
-        found = _read_object(pixels, ground, component)
+        found = _read_object(pixels, ground, component, style)
         if found is None:
             return None
         objects.append(found)
-    return Reading(_nearest(ground, scenes.BACKGROUNDS), tuple(objects))
+    grounds = [styles.ground(style, scenes.rgb(rgb))[None] for rgb in scenes.BACKGROUNDS.values()]
+    return Reading((*scenes.BACKGROUNDS,)[_nearest(ground[None], grounds)], tuple(objects))
 
 
-def matches(image: np.ndarray, scene: scenes.Scene) -> bool:
+def matches(image: np.ndarray, scene: scenes.Scene, style: Style = "plain") -> bool:
     """Return whether the image shows exactly the scene: every attribute and the relation."""
-    reading = read(image)
+    reading = read(image, style)
     if reading is None or reading.background != scene.background:
         return False
     if isinstance(scene, scenes.Single):
@@ -78,12 +90,18 @@ def matches(image: np.ndarray, scene: scenes.Scene) -> bool:
     )
 
 
-def _read_object(pixels: np.ndarray, ground: np.ndarray, component: np.ndarray) -> Found | None:
+def _read_object(
+    pixels: np.ndarray, ground: np.ndarray, component: np.ndarray, style: Style
+) -> Found | None:
     core = ndimage.binary_erosion(component)
-    colour = np.median(pixels[core if core.any() else component], axis=0)
-    direction = colour - ground
-    is_inside = (pixels - ground) @ direction > 0.5 * direction @ direction
-    component = component & is_inside  # the outline is where the blur is half way
+    inner = pixels[core if core.any() else component]
+    if style == "plain":
+        direction = np.median(inner, axis=0) - ground
+        is_inside = (pixels - ground) @ direction > 0.5 * direction @ direction
+        component = component & is_inside  # the outline is where the blur is half way
+    else:
+        contrast = np.linalg.norm(pixels - ground, axis=-1)
+        component = component & (contrast > EDGE_FRAC * np.percentile(contrast[component], 90))
     if component.sum() < MIN_AREA_PX:
         return None
     rows, columns = np.flatnonzero(component.any(axis=1)), np.flatnonzero(component.any(axis=0))
@@ -98,7 +116,8 @@ def _read_object(pixels: np.ndarray, ground: np.ndarray, component: np.ndarray) 
     best = max(overlaps, key=overlaps.__getitem__)
     if overlaps[best] < MIN_OVERLAP:
         return None
-    return Found(_nearest(colour, scenes.COLOURS), best, x, y, radius)
+    tones = [styles.tones(style, scenes.rgb(rgb)) for rgb in scenes.COLOURS.values()]
+    return Found((*scenes.COLOURS,)[_nearest(inner, tones)], best, x, y, radius)
 
 
 def _overlap(component: np.ndarray, shape: str, x: float, y: float, radius: float) -> float:
@@ -106,8 +125,10 @@ def _overlap(component: np.ndarray, shape: str, x: float, y: float, radius: floa
     return float((template & component).sum() / (template | component).sum())
 
 
-def _nearest(colour: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
-    return min(palette, key=lambda name: float(np.linalg.norm(colour - np.array(palette[name]))))
+def _nearest(pixels: np.ndarray, palette: Sequence[np.ndarray]) -> int:
+    """Return which colour most pixels [n, 3] are nearest to, each colour having some tones."""
+    distances = [np.linalg.norm(pixels[:, None] - tones, axis=-1).min(axis=1) for tones in palette]
+    return int(np.bincount(np.argmin(distances, axis=0)).argmax())
 
 
 def _thing(found: Found) -> scenes.Thing:

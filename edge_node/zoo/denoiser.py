@@ -1,20 +1,27 @@
-"""The zoo's denoisers: latent diffusion UNets of three sizes, in Stable Diffusion's own layout.
+"""The zoo's denoisers: latent diffusion UNets of some sizes, in Stable Diffusion's own layout.
 
 v-prediction (Salimans & Ho 2022) on Stable Diffusion's scaled-linear schedule, rescaled to end in
 pure noise (Lin et al. 2023: otherwise the last timestep still shows where a large object stands,
 and what the caption says of it is not learnt); half of the timesteps are drawn where the layout is
 settled; one caption in ten dropped for classifier-free guidance. The text encoder is trained
-with ``scene-base``; the smaller models take it over, frozen.
+with ``scene-base``; all other models take it over, frozen. Fine-tunes go on from another model.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderTiny,
+    DDIMScheduler,
+    SchedulerMixin,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextModel
@@ -22,12 +29,11 @@ from transformers import CLIPTextModel
 from edge_node.zoo import scenes, text
 from edge_node.zoo.autoencoder import LATENT_CHANNELS, to_tensor
 from edge_node.zoo.loop import Recipe, torch_generator
+from edge_node.zoo.styles import Style
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
-NUM_SCENES = 50_000
-"""Training scenes, rendered and encoded once."""
 DATA_SEED = 5
 DROP_FRAC = 0.1
 LAYOUT_TIME = 850
@@ -36,11 +42,23 @@ LAYOUT_TIME = 850
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """One size of denoiser and how it is trained."""
+    """One denoiser: its size, what it is trained on and how."""
 
     channels: tuple[int, ...]
     recipe: Recipe
     trains_text: bool = False
+    parent: Literal["scene-small"] | None = None
+    """The model that it is a fine-tune of."""
+    style: Style = "plain"
+    image_px: int = scenes.IMAGE_PX
+    num_scenes: int = 50_000
+    """Training scenes, rendered and encoded once."""
+
+    @property
+    def data_name(self) -> str:
+        """The training scenes' name; models with the same share them."""
+        name = "latents" if self.style == "plain" else f"latents-{self.style}"
+        return name if self.image_px == scenes.IMAGE_PX else f"{name}-{self.image_px}"
 
 
 VARIANTS = {
@@ -64,13 +82,34 @@ VARIANTS = {
         channels=(32, 64),
         recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33),
     ),
+    "scene-neon": Variant(
+        channels=(48, 96),
+        recipe=Recipe(num_updates=1800, batch=64, learning_rate=8e-4, seed=34),
+        parent="scene-small",
+        style="neon",
+        num_scenes=20_000,
+    ),
+    "scene-sketch": Variant(
+        channels=(48, 96),
+        recipe=Recipe(num_updates=1800, batch=64, learning_rate=8e-4, seed=35),
+        parent="scene-small",
+        style="sketch",
+        num_scenes=20_000,
+    ),
+    "scene-wide": Variant(
+        channels=(48, 96),
+        recipe=Recipe(num_updates=1800, batch=16, learning_rate=6e-4, seed=36),
+        parent="scene-small",
+        image_px=128,
+        num_scenes=20_000,
+    ),
 }
 
 
-def build(channels: tuple[int, ...]) -> UNet2DConditionModel:
+def build(channels: tuple[int, ...], image_px: int = scenes.IMAGE_PX) -> UNet2DConditionModel:
     """Return an untrained denoiser."""
     return UNet2DConditionModel(
-        sample_size=scenes.IMAGE_PX // 8,
+        sample_size=image_px // 8,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         block_out_channels=channels,
@@ -112,7 +151,7 @@ class Denoising(nn.Module):
         """Return the mean squared error of v.
 
         Args:
-            latents: scaled latents [n, 8, 8, 8].
+            latents: scaled latents [n, 8, px/8, px/8].
             ids: caption tokens [n, MAX_TOKENS].
             times: timesteps [n].
             noise: standard normal, like ``latents``.
@@ -127,7 +166,7 @@ class Denoising(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class LatentData:
-    """Training scenes as scaled latents [N, 8, 8, 8] (float16) and tokens [N, MAX_TOKENS]."""
+    """Training scenes as scaled latents [N, 8, px/8, px/8] (float16), tokens [N, MAX_TOKENS]."""
 
     latents: Tensor
     ids: Tensor
@@ -151,39 +190,45 @@ class LatentData:
 
 
 @torch.no_grad()
-def encode_scenes(autoencoder: AutoencoderTiny, file: Path) -> LatentData:
+def encode_scenes(autoencoder: AutoencoderTiny, variant: Variant, file: Path) -> LatentData:
     """Return the training latents, from ``file`` where it exists; else render, encode and write it.
 
-    Sets the autoencoder's ``scaling_factor`` so that the latents have unit variance.
+    Where the autoencoder's ``scaling_factor`` is not set, it is: to unit variance of the latents.
     """
     if not file.exists():
         rng = stream(DATA_SEED, "denoiser-scenes")
-        drawn = scenes.draw(rng, NUM_SCENES, "train")
+        drawn = scenes.draw(rng, variant.num_scenes, "train")
         parts = []
-        for start in range(0, NUM_SCENES, 250):
-            images = to_tensor(scenes.render(drawn[start : start + 250], rng))
-            latents = autoencoder.encode(images.to(autoencoder.device)).latents
+        for start in range(0, len(drawn), 250):
+            part = drawn[start : start + 250]
+            images = scenes.render(part, rng, style=variant.style, image_px=variant.image_px)
+            latents = autoencoder.encode(to_tensor(images).to(autoencoder.device)).latents
             parts.append(latents.half().cpu())
             if start % 10_000 == 0:
-                logger.info("encoded %d/%d training scenes", start, NUM_SCENES)
+                logger.info("encoded %d/%d training scenes", start, len(drawn))
         ids = text.token_ids([scene.caption for scene in drawn]).to(torch.int16)
         save_file({"latents": torch.cat(parts).contiguous(), "ids": ids}, file)
     data = load_file(file)
-    scale = 1 / data["latents"].float().std().item()
-    autoencoder.register_to_config(scaling_factor=scale)
-    latents = (data["latents"].float() * scale).half()
+    if autoencoder.config.scaling_factor == 1:
+        scale = 1 / data["latents"].float().std().item()
+        autoencoder.register_to_config(scaling_factor=scale)
+    latents = (data["latents"].float() * autoencoder.config.scaling_factor).half()
     return LatentData(latents, data["ids"].long(), text.token_ids([""])[0])
 
 
 def export(
-    unet: UNet2DConditionModel, encoder: CLIPTextModel, autoencoder: AutoencoderTiny, folder: Path
+    unet: UNet2DConditionModel,
+    encoder: CLIPTextModel,
+    autoencoder: AutoencoderTiny,
+    folder: Path,
+    sampler: SchedulerMixin | None = None,
 ) -> None:
     """Write a Stable Diffusion folder in float16 that ``StableDiffusionPipeline`` loads."""
     parts = {"unet": unet, "text_encoder": encoder, "vae": autoencoder}
     pipeline = StableDiffusionPipeline(
         **parts,
         tokenizer=text.tokenizer(),
-        scheduler=scheduler(),
+        scheduler=sampler or scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

@@ -1,7 +1,8 @@
-"""Measure the built-in zoo: the judge, the exact checker, and every model against denoising steps.
+"""Measure the built-in zoo: judge, exact checker, styles, every model against denoising steps.
 
-    python -m edge_node.zoo.evaluate               everything, some minutes on 2 CPU cores
-    python -m edge_node.zoo.evaluate --prompts 64  a quicker look
+    python -m edge_node.zoo.evaluate                 everything, some minutes on 2 CPU cores
+    python -m edge_node.zoo.evaluate --prompts 16    a quicker look
+    python -m edge_node.zoo.evaluate --prompts 256 --model scene-base scene-turbo --num-steps 1 4 16
 
 Writes evaluation.json, evaluation.md and grid.png (the same prompts at every step count) and prints
 the table. All prompts are held out: no model was trained on their combination of attributes.
@@ -17,31 +18,45 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers import (
+    AutoencoderTiny,
+    LCMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
-from edge_node.zoo import autoencoder, checker, judge, scenes
+from edge_node.zoo import autoencoder, checker, denoiser, judge, scenes
+from edge_node.zoo.style_probe import StyleProbe
+from edge_node.zoo.styles import STYLES, Style
 from edge_node.zoo.train import WEIGHTS
 from protos import logs, manifest
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
-GRID_STEPS = (1, 2, 4, 8, 16, 32, 50)
-MODELS = ("scene-nano", "scene-small", "scene-base")
+MODELS = (
+    "scene-nano",
+    "scene-small",
+    "scene-base",
+    "scene-neon",
+)
+GUIDANCE_SCALE = 3.0
+"""Of classifier-free guidance, where the model does not have it built in."""
+GRID_PX = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What to measure."""
 
-    prompts: int = 256
-    """Held-out prompts of each kind (one object, two objects) at 50 steps."""
-    step_prompts: int = 64
-    """Held-out prompts at each other step count, half of them of each kind."""
-    guidance_scale: float = 3.0
-    """Classifier-free guidance."""
+    model: tuple[str, ...] = MODELS
+    """The models."""
+    num_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 50)
+    """Step counts."""
+    prompts: int = 64
+    """Held-out prompts of each kind (one object, two objects)."""
     seed: int = 101
     """Of prompts and start latents."""
     weights: Path = WEIGHTS
@@ -56,18 +71,38 @@ class Score:
 
     model: str
     num_steps: int
+    guidance_scale: float
     kind: str
     exact_frac: float
     clip_score: float
+    style_frac: float
+    """Share of the images that are found to be in the model's style."""
     num_images: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Yardsticks:
+    """How well the instruments read rendered scenes, held out."""
+
+    judge: str
+    retrieval_frac: float
+    checker_frac: dict[Style, float]
+    style_frac: dict[Style, float]
+
+
+def style_of(model: str) -> Style:
+    """Return what a model paints in."""
+    variant = denoiser.VARIANTS.get(model)
+    return variant.style if variant else "plain"
+
+
+def own_guidance_scale(pipeline: StableDiffusionPipeline) -> float:
+    """Return the guidance scale that a model is sampled with: 1 where it is built in."""
+    return 1.0 if isinstance(pipeline.scheduler, LCMScheduler) else GUIDANCE_SCALE
+
+
 def generate(
-    pipeline: StableDiffusionPipeline,
-    captions: Sequence[str],
-    num_steps: int,
-    guidance_scale: float,
-    seed: int,
+    pipeline: StableDiffusionPipeline, captions: Sequence[str], num_steps: int, seed: int
 ) -> np.ndarray:
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
     parts = []
@@ -77,7 +112,7 @@ def generate(
             pipeline(
                 batch,
                 num_inference_steps=num_steps,
-                guidance_scale=guidance_scale,
+                guidance_scale=own_guidance_scale(pipeline),
                 generator=[
                     torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))
                 ],
@@ -87,88 +122,138 @@ def generate(
     return (np.concatenate(parts) * 255).round().astype(np.uint8)
 
 
-def score(model: str, settings: Settings, the_judge: judge.Judge) -> tuple[list[Score], np.ndarray]:
-    """Return a model's scores and its row of the grid [steps, prompts, h, w, 3]."""
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        settings.weights / model, dtype=torch.float32, safety_checker=None
-    )
+def load(folder: Path) -> StableDiffusionPipeline:
+    """Return a model's pipeline in float32, on the GPU where there is one."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def score(
+    model: str, settings: Settings, the_judge: judge.Judge, probe: StyleProbe
+) -> tuple[list[Score], np.ndarray]:
+    """Return a model's scores and its row of the grid [steps, prompts, h, w, 3]."""
+    pipeline = load(settings.weights / model)
+    style = style_of(model)
     rng = stream(settings.seed, "prompts")
     drawn = {
         kind.__name__: scenes.distinct(rng, settings.prompts, kind, "held-out")
         for kind in (scenes.Single, scenes.Pair)
     }
-    scores, rows = [], []
-    for num_steps in GRID_STEPS:
+    scores, columns = [], []
+    for num_steps in settings.num_steps:
         logger.info("%s at %d steps", model, num_steps)
+        column = []
         for kind, asked in drawn.items():
-            count = settings.prompts if num_steps == GRID_STEPS[-1] else settings.step_prompts // 2
-            part = asked[:count]
-            captions = [scene.caption for scene in part]
-            images = generate(pipeline, captions, num_steps, settings.guidance_scale, settings.seed)
+            captions = [scene.caption for scene in asked]
+            images = generate(pipeline, captions, num_steps, settings.seed)
+            exact = [
+                checker.matches(image, scene, style)
+                for image, scene in zip(images, asked, strict=True)
+            ]
             scores.append(
                 Score(
                     model=model,
                     num_steps=num_steps,
+                    guidance_scale=own_guidance_scale(pipeline),
                     kind=kind,
-                    exact_frac=float(np.mean([*map(checker.matches, images, part)])),
+                    exact_frac=float(np.mean(exact)),
                     clip_score=float(the_judge.clip_score(images, captions).mean()),
-                    num_images=len(part),
+                    style_frac=probe.right_frac(images, style),
+                    num_images=len(asked),
                 )
             )
-            rows.append(images[:3])
-    grid = np.stack([np.concatenate(rows[i : i + 2]) for i in range(0, len(rows), 2)])
-    return scores, grid
+            column += list(images[:2])
+        columns.append(np.stack(column))
+    return scores, np.stack(columns)
 
 
-def draw_grid(grids: dict[str, np.ndarray], file: Path) -> None:
+def draw_grid(grids: dict[str, np.ndarray], num_steps: Sequence[int], file: Path) -> None:
     """Draw [steps, prompts, h, w, 3] of each model: a band a model, a column a step count."""
-    label_px = 20
+    label_px = 18
     bands = []
-    for grid in grids.values():
+    for model, grid in grids.items():
         tiles = np.concatenate([np.concatenate(list(column), axis=0) for column in grid], axis=1)
-        band = Image.new("RGB", (tiles.shape[1], tiles.shape[0] + label_px), "white")
-        band.paste(Image.fromarray(tiles), (0, label_px))
-        draw = ImageDraw.Draw(band)
-        for index, num_steps in enumerate(GRID_STEPS):
-            text = f"{num_steps} steps"
-            draw.text((index * grid.shape[3] + 3, 4), text, fill="black")
-
+        small = Image.fromarray(tiles).resize(
+            (GRID_PX * grid.shape[0], GRID_PX * grid.shape[1]), Image.Resampling.BOX
+        )
+        band = Image.new("RGB", (small.width, small.height + label_px), "white")
+        band.paste(small, (0, label_px))
+        ImageDraw.Draw(band).text((3, 3), f"{model}, {grid.shape[2]} px", fill="black")
         bands.append(band)
-    sheet = Image.new("RGB", (bands[0].width, sum(band.height for band in bands)), "white")
-    top = 0
+    sheet = Image.new("RGB", (bands[0].width, sum(b.height for b in bands) + label_px), "white")
+    for index, count in enumerate(num_steps):
+        text = f"{count} step{'s' * (count > 1)}"
+        ImageDraw.Draw(sheet).text((index * GRID_PX + 3, 3), text, fill="black")
+    top = label_px
     for band in bands:
         sheet.paste(band, (0, top))
         top += band.height
     sheet.save(file)
 
 
-def table(
-    scores: Sequence[Score],
-    judge_frac: float,
-    checker_frac: float,
-    autoencoder_frac: float,
-    name: str,
-) -> str:
+def measure_yardsticks(
+    the_judge: judge.Judge, probe: StyleProbe, rng: np.random.Generator
+) -> Yardsticks:
+    """Return what the instruments find in held-out rendered scenes."""
+    retrieval_frac = judge.retrieval_frac(the_judge, rng)
+    checker_frac: dict[Style, float] = {}
+    style_frac: dict[Style, float] = {}
+    for style in STYLES:
+        drawn = scenes.draw(rng, 1000, "held-out")
+        images = scenes.render(drawn, rng, style=style)
+        checker_frac[style] = _exact_frac(images, drawn, style)
+        style_frac[style] = probe.right_frac(images, style)
+    return Yardsticks(
+        judge=the_judge.scorer_name,
+        retrieval_frac=retrieval_frac,
+        checker_frac=checker_frac,
+        style_frac=style_frac,
+    )
+
+
+def ceiling(model: str, settings: Settings) -> float:
+    """Return the exact share of held-out scenes after a model's autoencoder: its upper bound."""
+    folder = settings.weights / model
+    vae = AutoencoderTiny.from_pretrained(folder / "vae", dtype=torch.float32)
+    unet = UNet2DConditionModel.load_config(folder / "unet")
+    rng = stream(settings.seed, "ceiling")
+    drawn = scenes.draw(rng, 500, "held-out")
+    style = style_of(model)
+    images = scenes.render(drawn, rng, style=style, image_px=8 * unet["sample_size"])
+    return _exact_frac(autoencoder.reconstruct(vae, images), drawn, style)
+
+
+def _exact_frac(images: np.ndarray, drawn: Sequence[scenes.Scene], style: Style) -> float:
+    pairs = zip(images, drawn, strict=True)
+    return float(np.mean([checker.matches(image, scene, style) for image, scene in pairs]))
+
+
+def table(scores: Sequence[Score], yardsticks: Yardsticks, ceilings: dict[str, float]) -> str:
     """Return the figures as Markdown."""
+    read = ", ".join(f"{frac:.1%} {style}" for style, frac in yardsticks.checker_frac.items())
+    told = ", ".join(f"{frac:.1%} {style}" for style, frac in yardsticks.style_frac.items())
     lines = [
-        f"Judge `{name}`: right caption of 64 for {judge_frac:.1%} of held-out rendered scenes.",
-        f"Exact checker: {checker_frac:.1%} of held-out rendered scenes read right, and "
-        f"{autoencoder_frac:.1%} of those after the autoencoder (no denoiser can do better).",
+        f"Judge `{yardsticks.judge}`: right caption of 64 for {yardsticks.retrieval_frac:.1%} of "
+        "held-out rendered scenes.",
+        f"Exact checker, held-out rendered scenes read right: {read}.",
+        f"Style probe, held-out rendered scenes told right: {told}.",
         "",
-        "| model | steps | one object, exact | two objects, exact | CLIP score | images |",
-        "|---|---|---|---|---|---|",
+        "| model | steps | rows a step | one object, exact | two objects, exact | "
+        "after its autoencoder | CLIP score | style told | images |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     cells = {(s.model, s.num_steps, s.kind): s for s in scores}
-    for model in dict.fromkeys(s.model for s in scores):
-        for num_steps in GRID_STEPS:
-            one, two = cells[model, num_steps, "Single"], cells[model, num_steps, "Pair"]
-            mean = (one.clip_score + two.clip_score) / 2
-            lines.append(
-                f"| {model} | {num_steps} | {one.exact_frac:.1%} | {two.exact_frac:.1%} | "
-                f"{mean:.1f} | {one.num_images} + {two.num_images} |"
-            )
+    for model, num_steps in dict.fromkeys((s.model, s.num_steps) for s in scores):
+        one, two = cells[model, num_steps, "Single"], cells[model, num_steps, "Pair"]
+        clip = f"{(one.clip_score + two.clip_score) / 2:.1f}"
+        told = f"{(one.style_frac + two.style_frac) / 2:.1%}"
+        lines.append(
+            f"| {model} | {num_steps} | {1 if one.guidance_scale == 1 else 2} | "
+            f"{one.exact_frac:.1%} | {two.exact_frac:.1%} | {ceilings[model]:.1%} | "
+            f"{clip if style_of(model) == 'plain' else '-'} | {told} | "
+            f"{one.num_images} + {two.num_images} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -179,30 +264,19 @@ def main() -> int:
     diffusers_logging.set_verbosity_error()
     settings.out.mkdir(parents=True, exist_ok=True)
     the_judge = judge.load_judge(settings.weights / "judge")
-    rng = stream(settings.seed, "rendered")
-    judge_frac = judge.retrieval_frac(the_judge, rng)
-    rendered = scenes.draw(rng, 1000, "held-out")
-    images = scenes.render(rendered, rng)
-    checker_frac = float(np.mean([*map(checker.matches, images, rendered)]))
-    vae = AutoencoderTiny.from_pretrained(
-        settings.weights / MODELS[-1] / "vae", dtype=torch.float32
-    )
-    restored = autoencoder.reconstruct(vae, images)
-    autoencoder_frac = float(np.mean([*map(checker.matches, restored, rendered)]))
+    probe = StyleProbe(the_judge, stream(settings.seed, "probe"))
+    yardsticks = measure_yardsticks(the_judge, probe, stream(settings.seed, "rendered"))
     scores, grids = [], {}
-    for model in MODELS:
-        if (settings.weights / model).exists():
-            found, grids[model] = score(model, settings, the_judge)
-            scores += found
-    text = table(scores, judge_frac, checker_frac, autoencoder_frac, the_judge.scorer_name)
-    draw_grid(grids, settings.out / "grid.png")
+    for model in settings.model:
+        found, grids[model] = score(model, settings, the_judge, probe)
+        scores += found
+    ceilings = {model: ceiling(model, settings) for model in settings.model}
+    text = table(scores, yardsticks, ceilings)
+    draw_grid(grids, settings.num_steps, settings.out / "grid.png")
     record = {
         "manifest": asdict(manifest.collect()),
-        "guidance_scale": settings.guidance_scale,
-        "judge": the_judge.scorer_name,
-        "judge_retrieval_frac": judge_frac,
-        "checker_frac": checker_frac,
-        "autoencoder_frac": autoencoder_frac,
+        "yardsticks": asdict(yardsticks),
+        "autoencoder_frac": ceilings,
         "scores": [asdict(s) for s in scores],
     }
     (settings.out / "evaluation.json").write_text(json.dumps(record, indent=1) + "\n")

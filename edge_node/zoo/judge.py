@@ -119,6 +119,13 @@ class Judge:
         return _in_parts(pixels, lambda part: _unit(_image_embedding(self._net, _fit(part))))
 
     @torch.no_grad()
+    def patch_features(self, images: np.ndarray) -> np.ndarray:
+        """Return the last layer's mean over patches, float32 [n, FEATURES]: texture, not words."""
+        pixels = to_tensor(images).to(self._net.device)
+        tower = self._net.vision_model
+        return _in_parts(pixels, lambda p: tower(pixel_values=_fit(p)).last_hidden_state.mean(1))
+
+    @torch.no_grad()
     def text_features(self, captions: list[str]) -> np.ndarray:
         """Return unit-norm features, float32 [n, FEATURES]."""
         ids = text.token_ids(captions).to(self._net.device)

@@ -1,7 +1,7 @@
-"""The zoo's world: captioned scenes of coloured shapes, 64x64, rendered exactly.
+"""The zoo's world: captioned scenes of coloured shapes, rendered exactly.
 
-Owns what can be said (captions), what is never trained on (the held-out split) and how it looks
-(layout and renderer). Refuses to look at generated images: checker.py does.
+Owns what can be said (captions), what is never trained on (the held-out split) and how it is laid
+out; styles.py paints it. Refuses to look at generated images: checker.py does.
 
 A scene says either one object with its size and position, or two objects with their relation:
 
@@ -16,7 +16,11 @@ from zlib import crc32
 
 import numpy as np
 
+from edge_node.zoo import styles
+from edge_node.zoo.styles import Style
+
 IMAGE_PX = 64
+"""Side of an image, and the unit in which the layout is given, whatever size is rendered."""
 
 Split = Literal["train", "held-out"]
 
@@ -163,28 +167,43 @@ def distinct(rng: np.random.Generator, count: int, kind: type[Scene], split: Spl
     raise ValueError(f"the {split} split holds fewer than {count} {kind.__name__} scenes")
 
 
-def render(scenes: Sequence[Scene], rng: np.random.Generator) -> np.ndarray:
-    """Return the scenes as uint8 images [n, 64, 64, 3], with sizes and positions jittered."""
-    images = np.empty((len(scenes), IMAGE_PX, IMAGE_PX, 3), np.float32)
+def render(
+    scenes: Sequence[Scene],
+    rng: np.random.Generator,
+    *,
+    style: Style = "plain",
+    image_px: int = IMAGE_PX,
+) -> np.ndarray:
+    """Return the scenes as uint8 images [n, image_px, image_px, 3], sizes and positions jittered.
+
+    The same generator state lays the same scenes out alike in every style and size.
+    """
+    images = np.empty((len(scenes), image_px, image_px, 3), np.float32)
     owners, things, boxes = [], [], []
     for index, scene in enumerate(scenes):
-        images[index] = BACKGROUNDS[scene.background]
+        images[index] = styles.ground(style, rgb(BACKGROUNDS[scene.background]))
         for thing, box in _layout(scene, rng):
             owners.append(index)
             things.append(thing)
             boxes.append(box)
     if not scenes:
         return images.astype(np.uint8)
-    masks = _masks([thing.shape for thing in things], np.array(boxes, np.float32))
-    for owner, thing, mask in zip(owners, things, masks, strict=True):
-        colour = np.array(COLOURS[thing.colour], np.float32)
-        images[owner] += mask[..., None] * (colour - images[owner])
+    scaled = np.array(boxes, np.float32) * np.float32(image_px / IMAGE_PX)
+    distances = _distances([thing.shape for thing in things], scaled, image_px)
+    for owner, thing, distance in zip(owners, things, distances, strict=True):
+        styles.paint(style, images[owner], distance, rgb(COLOURS[thing.colour]))
     return np.rint(images).astype(np.uint8)
+
+
+def rgb(colour: tuple[int, int, int]) -> np.ndarray:
+    """Return a colour as float32 [3]."""
+    return np.array(colour, np.float32)
 
 
 def coverage(shape: str, centre_x: float, centre_y: float, radius: float) -> np.ndarray:
     """Return how much of each pixel one shape covers, float32 [64, 64] in [0, 1]."""
-    return _masks([shape], np.array([[centre_x, centre_y, radius]], np.float32))[0]
+    box = np.array([[centre_x, centre_y, radius]], np.float32)
+    return styles.covered(_distances([shape], box, IMAGE_PX)[0])
 
 
 def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
@@ -215,18 +234,17 @@ def _layout(
     return boxes
 
 
-def _masks(shapes: Sequence[str], boxes: np.ndarray) -> np.ndarray:
-    """Return antialiased coverage [n, 64, 64] of shapes in boxes [n, 3] (x, y, radius)."""
-    axis = np.arange(IMAGE_PX, dtype=np.float32) + 0.5
+def _distances(shapes: Sequence[str], boxes: np.ndarray, image_px: int) -> np.ndarray:
+    """Return each pixel's distance to shapes in boxes [n, 3] (x, y, radius): [n, px, px]."""
+    axis = np.arange(image_px, dtype=np.float32) + 0.5
     x = axis[None, None, :] - boxes[:, 0, None, None]
     y = axis[None, :, None] - boxes[:, 1, None, None]
     radius = boxes[:, 2, None, None]
     names = np.array(shapes)
-    out = np.empty((len(shapes), IMAGE_PX, IMAGE_PX), np.float32)
+    out = np.empty((len(shapes), image_px, image_px), np.float32)
     for name in set(shapes):
         rows = names == name
-        distance = _signed_distance(name, x[rows], y[rows], radius[rows])
-        out[rows] = np.clip(0.5 - distance, 0, 1)
+        out[rows] = _signed_distance(name, x[rows], y[rows], radius[rows])
     return out
 
 

@@ -13,17 +13,17 @@ import logging
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 import tyro
-from diffusers import AutoencoderTiny
+from diffusers import AutoencoderTiny, ConfigMixin, SchedulerMixin, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModel
 
-from edge_node.zoo import autoencoder, card, denoiser, judge, text
-from edge_node.zoo.loop import Recipe, Trained, fit
+from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text
+from edge_node.zoo.loop import LossAt, Recipe, Trained, fit
 from protos import logs, manifest
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,18 @@ logger = logging.getLogger(__name__)
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 _WORK = Path(__file__).resolve().parents[2] / "runs" / "zoo"
 
-Model = Literal["autoencoder", "judge", "scene-base", "scene-small", "scene-nano"]
-ORDER: tuple[Model, ...] = ("autoencoder", "judge", "scene-base", "scene-small", "scene-nano")
+Model = Literal[
+    "autoencoder",
+    "judge",
+    "scene-base",
+    "scene-small",
+    "scene-nano",
+    "scene-turbo",
+    "scene-neon",
+    "scene-sketch",
+    "scene-wide",
+]
+ORDER: tuple[Model, ...] = get_args(Model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +72,8 @@ class Trainer:
             self._autoencoder()
         elif model == "judge":
             self._judge()
+        elif model == "scene-turbo":
+            self._turbo()
         else:
             self._denoiser(model)
 
@@ -75,7 +87,7 @@ class Trainer:
         net.net.save_pretrained(self._settings.weights / "autoencoder")
         what = "AutoencoderTiny, 64x64 to 8x8x8; the card is of its decoder's training, after "
         what += f"{both.num_updates:,} updates of both halves in {both.wall_s / 60:.0f} min"
-        self._card("autoencoder", net, recipe, decoder, what)
+        self._card("autoencoder", _count(net), recipe, decoder, what)
 
     def _judge(self) -> None:
         recipe = self._recipe(judge.RECIPE)
@@ -83,57 +95,124 @@ class Trainer:
             judge.Contrast(judge.build()), judge.loss_at, recipe, self._settings.work / "judge"
         )
         judge.export(net.net, self._settings.weights / "judge")
-        self._card("judge", net, recipe, trained, "CLIPModel: CLIP score and FID features")
+        what = "CLIPModel: CLIP score and FID features"
+        self._card("judge", _count(net), recipe, trained, what)
 
     def _denoiser(self, model: Model) -> None:
         variant = denoiser.VARIANTS[model]
-        vae_folder = self._settings.weights / "autoencoder"
-        if not (vae_folder / "config.json").exists():
-            self._autoencoder()
-        vae = AutoencoderTiny.from_pretrained(vae_folder, dtype=torch.float32)
-        vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
-        data = denoiser.encode_scenes(vae, self._settings.work / "latents.safetensors")
+        vae, data = self._latents(model, variant)
         recipe = self._recipe(variant.recipe)
-        net = denoiser.Denoising(denoiser.build(variant.channels), self._text_encoder(model))
-        folder = self._settings.weights / model
+        what = f"StableDiffusionPipeline, UNet {variant.channels}"
+        if variant.parent is None:
+            unet = denoiser.build(variant.channels, variant.image_px)
+        else:
+            unet = self._part(variant.parent, "unet", UNet2DConditionModel)
+            unet.register_to_config(sample_size=variant.image_px // 8)
+            what += f", fine-tuned from {variant.parent}; {variant.style}, {variant.image_px} px"
+        encoder = text.encoder() if variant.trains_text else self._text_encoder()
+        net = denoiser.Denoising(unet, encoder)
+        self._fit(model, net, data.loss_at(recipe.batch), recipe, vae, what)
 
-        def save(net: nn.Module, trained: Trained) -> None:
-            denoiser.export(net.unet, net.encoder, vae, folder)
-            self._card(
-                model, net, recipe, trained, f"StableDiffusionPipeline, UNet {variant.channels}"
+    def _turbo(self) -> None:
+        vae, data = self._latents("scene-turbo", denoiser.VARIANTS["scene-base"])
+        recipe = self._recipe(consistency.RECIPE)
+        student = self._part("scene-base", "unet", UNet2DConditionModel)
+        teacher = self._part("scene-base", "unet", UNet2DConditionModel)
+        net = consistency.Consistency(student, teacher, self._text_encoder())
+        loss_at = consistency.loss_at(data, recipe.batch)
+        what = "StableDiffusionPipeline with LCMScheduler, distilled from scene-base with its "
+        what += "guidance built in: sample with guidance_scale 1"
+        sampler = consistency.lcm_scheduler()
+        self._fit("scene-turbo", net, loss_at, recipe, vae, what, sampler)
+
+    def _fit(
+        self,
+        model: Model,
+        net: denoiser.Denoising | consistency.Consistency,
+        loss_at: LossAt,
+        recipe: Recipe,
+        vae: AutoencoderTiny,
+        what: str,
+        sampler: SchedulerMixin | None = None,
+    ) -> None:
+        """Train a denoiser to its end; export it at every checkpoint."""
+
+        def save(net: Any, trained: Trained) -> None:
+            denoiser.export(net.unet, net.encoder, vae, self._settings.weights / model, sampler)
+            num_parameters = _count(net.unet) + _count(net.encoder)
+            self._card(model, num_parameters, recipe, trained, what)
+
+        found, trained = fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save)
+        save(found, trained)
+
+    def _latents(
+        self, model: Model, variant: denoiser.Variant
+    ) -> tuple[AutoencoderTiny, denoiser.LatentData]:
+        """Return a model's autoencoder and its training scenes, encoded by it."""
+        folder, work = self._settings.weights / "autoencoder", self._settings.work
+        if not (folder / "config.json").exists():
+            self._autoencoder()
+        vae = AutoencoderTiny.from_pretrained(folder, dtype=torch.float32)
+        if variant.style != "plain":
+            restyling, loss_at = (
+                autoencoder.Restyling(vae),
+                autoencoder.style_loss_at(variant.style),
             )
+            recipe = self._recipe(autoencoder.STYLE_RECIPE)
+            vae = fit(restyling, loss_at, recipe, work / f"{model}-autoencoder")[0].net
+        vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
+        if variant.parent is not None:
+            parent = self._part(variant.parent, "vae", AutoencoderTiny)
+            vae.register_to_config(scaling_factor=parent.config.scaling_factor)
+        data = denoiser.encode_scenes(vae, variant, work / f"{variant.data_name}.safetensors")
+        return vae, data
 
-        loss_at = data.loss_at(recipe.batch)
-        save(*fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save))
+    def _text_encoder(self) -> CLIPTextModel:
+        """Return base's text encoder, frozen."""
+        encoder = self._part("scene-base", "text_encoder", CLIPTextModel)
+        return encoder.requires_grad_(requires_grad=False)
 
-    def _text_encoder(self, model: Model) -> CLIPTextModel:
-        if denoiser.VARIANTS[model].trains_text:
-            return text.encoder()
-        base = self._settings.weights / "scene-base" / "text_encoder"
-        if not base.exists():
-            self._denoiser("scene-base")
-        return CLIPTextModel.from_pretrained(base, dtype="float32").requires_grad_(
-            requires_grad=False
-        )
+    def _part(self, model: Model, part: str, cls: Any) -> Any:
+        """Return a part of another model, in float32; train that model first where it is not."""
+        folder = self._settings.weights / model
+        if not folder.exists():
+            self._denoiser(model)
+        net = cls.from_pretrained(folder / part, dtype=torch.float32)
+        if isinstance(net, ConfigMixin):
+            net.register_to_config(_name_or_path=model)  # not where it lies on this machine
+        return net
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         updates = self._settings.updates
         return recipe if updates is None else replace(recipe, num_updates=updates)
 
     def _card(
-        self, model: str, net: nn.Module, recipe: Recipe, trained: Trained, what: str
+        self, model: str, num_parameters: int, recipe: Recipe, trained: Trained, what: str
     ) -> None:
         training = card.Training(
             model=model,
             what=what,
-            num_parameters=sum(p.numel() for p in net.parameters()),
+            num_parameters=num_parameters,
             recipe=recipe,
-            data=f"rendered scenes, train split; {denoiser.NUM_SCENES:,} encoded once with seed "
-            f"{denoiser.DATA_SEED} for denoisers, fresh ones each update otherwise",
+            data=_data(model),
             trained=trained,
             manifest=manifest.collect(),
         )
         card.write(training, self._settings.weights / model)
+
+
+def _count(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+def _data(model: str) -> str:
+    if model in ("autoencoder", "judge"):
+        return "rendered scenes, train split, fresh ones each update"
+    variant = denoiser.VARIANTS.get(model, denoiser.VARIANTS["scene-base"])
+    return (
+        f"{variant.num_scenes:,} rendered scenes, train split, encoded once with seed "
+        f"{denoiser.DATA_SEED}"
+    )
 
 
 def main() -> int:
