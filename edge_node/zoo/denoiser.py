@@ -91,7 +91,7 @@ VARIANTS = {
     ),
     "scene-sketch": Variant(
         channels=(48, 96),
-        recipe=Recipe(num_updates=1800, batch=64, learning_rate=8e-4, seed=35),
+        recipe=Recipe(num_updates=1200, batch=64, learning_rate=8e-4, seed=35),
         parent="scene-small",
         style="sketch",
         num_scenes=20_000,
