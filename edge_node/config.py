@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edge_node.cache_policy import PolicyName
+
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     if not is_fine:
@@ -47,15 +49,26 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
-    """The byte budget."""
+    """Byte budgets, and who decides what is cached."""
 
     capacity_bytes: int
     """Bytes that resident models and the reserve may take together."""
     reserve_bytes: int = 0
     """Bytes of the capacity kept free for working memory."""
+    host_capacity_bytes: int = 0
+    """Bytes that copies in host memory may take, from which models load again without the disk;
+    pinned where there is a GPU, a second copy in the same memory on a CPU; 0: no copies."""
+    policy: PolicyName = "directed"
+    """Who decides what is cached: the controller, and requests for other models are refused; or the
+    node, which loads on a miss and evicts the least recently used ("lru"), the least often used
+    ("lfu") or the least often used for its size ("size-aware")."""
 
     def __post_init__(self) -> None:
         _require(self.capacity_bytes > 0, f"capacity_bytes must be > 0, got {self.capacity_bytes}")
+        _require(
+            self.host_capacity_bytes >= 0,
+            f"host_capacity_bytes must be >= 0, got {self.host_capacity_bytes}",
+        )
         _require(
             0 <= self.reserve_bytes < self.capacity_bytes,
             f"reserve_bytes must be 0..capacity_bytes={self.capacity_bytes}, "
@@ -88,8 +101,7 @@ class EngineConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision of the resident weights."""
     num_threads: int = 0
-    """CPU threads of the nets; 0: one less than the cores, for the event loop's thread counts too
-    (with more threads than cores OpenMP sleeps at every barrier: threefold slower on 2 cores)."""
+    """CPU threads of the nets; 0: as many as cores."""
     max_batch_rows: int = 0
     """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
     is first loaded (doubled as long as that saves time per row)."""

@@ -6,12 +6,10 @@ denoising loop takes the step (denoising.py). Out of memory is caught here and n
 """
 
 import asyncio
-import ctypes
-import gc
 import logging
 import math
 import os
-import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
@@ -21,20 +19,23 @@ import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
 from safetensors import safe_open
+from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from edge_node import denoising, families, samplers
+from edge_node import denoising, families
 from edge_node.catalog import Entry
 from edge_node.config import EngineConfig
 from edge_node.denoising import Model, Trajectory
 from edge_node.device_thread import DeviceThread
 from edge_node.engine import Event, ImageDone, Job, Started, StepDone
+from edge_node.loader import Built, Loader
+from edge_node.memory import is_out_of_memory, release
 from edge_node.step_batcher import Lane, StepBatcher
+from edge_node.weights import Weights
 from protos.errors import (
     EdgeError,
     GenerationError,
     InvalidRequestError,
-    ModelLoadError,
     NotResidentError,
     OverloadedError,
 )
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
 
+_ALL_THREADS = torch.get_num_threads()
+"""torch's own choice; asked later, it is what some thread has set for itself."""
 _MOST_ROWS = 64
 _LONG_CALL_S = 0.25
 """A call this long is not doubled: everybody in it would wait for twice that."""
@@ -80,9 +83,13 @@ class DiffusersEngine:
         self._models: dict[str, Model] = {}
         self._row_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_Seat] = StepBatcher()
-        self._thread = DeviceThread(self._turn)
-        num_threads = config.num_threads or _spare_threads()
-        self._thread.submit(torch.set_num_threads, num_threads).result()
+        self._num_threads = config.num_threads
+        self.thread = DeviceThread(self._turn, self._begin)
+        """Whoever else runs nets on the device calls them here."""
+        torch.ones(1 << 20).add_(1)  # OpenMP spins only where its first threads are this one's
+        self._loader = Loader(self._device, self._dtype, self.thread)
+        self._installed: dict[str, tuple[Weights, Tensor]] = {}
+        self._working_bytes: dict[str, int] = {}
         self.device_name, self.device_uuid = "cpu", ""
         if self._device.type == "cuda":
             properties = torch.cuda.get_device_properties(self._device)
@@ -99,23 +106,37 @@ class DiffusersEngine:
             if file.parent.name != families.UNUSED_PART
         )
 
+    async def stage(self, entry: Entry) -> int:
+        """Read a model's weights into host memory, beside what runs; return their bytes."""
+        return await self._loader.stage(entry)
+
+    async def unstage(self, model_id: str) -> None:
+        """Give a model's host memory back."""
+        await self._loader.unstage(model_id)
+
     async def load(self, entry: Entry) -> int:
         """Make a model resident; return the bytes of its parameters and buffers."""
+        built, block = await self._loader.fetch(entry)
         try:
-            return await self._thread.call(self._load, entry)
+            await self.thread.call(self._loader.guarded, entry, self._install, entry, built, block)
         except asyncio.CancelledError:
-            await self.evict(entry.model_id)  # it was loaded to its end meanwhile
+            await self.evict(entry.model_id)  # it was installed to its end meanwhile
             raise
+        return len(block)
 
     async def evict(self, model_id: str) -> None:
         """Drop a model's tensors and hand the memory back."""
-        await self._thread.call(self._evict, model_id)
+        await self._loader.drop(await self.thread.call(self._evict, model_id))
+
+    def working_bytes(self, model_id: str) -> int | None:
+        """Return what the largest batch took when it was measured; None on a CPU."""
+        return self._working_bytes.get(model_id)
 
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started with its first turn, StepDone after each denoising step, then ImageDone."""
         events: _Events = asyncio.Queue()
         try:
-            await self._thread.call(self._join, job, asyncio.get_running_loop(), events)
+            await self.thread.call(self._join, job, asyncio.get_running_loop(), events)
             while True:
                 event = await events.get()
                 if isinstance(event, EdgeError):
@@ -124,15 +145,20 @@ class DiffusersEngine:
                 if isinstance(event, ImageDone):
                     return
         finally:
-            await self._thread.call(self._leave, events)
+            await self.thread.call(self._leave, events)
 
     async def close(self) -> None:
         """Evict everything and end the thread."""
         for model_id in list(self._models):
             await self.evict(model_id)
-        self._thread.close()
+        await self._loader.close()
+        self.thread.close()
 
     # Everything below runs in the device thread.
+
+    def _begin(self) -> None:
+        torch.get_num_threads()  # else a thread's first computation takes what another one has set
+        torch.set_num_threads(self._num_threads or _useful_threads())
 
     def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> None:
         model = self._models.get(job.model_id)
@@ -200,7 +226,7 @@ class DiffusersEngine:
     def _failure(self, seats: list[_Seat], error: Exception) -> EdgeError:
         """Return what the request of a failed action is told; fewer share a step after this."""
         model_id, request_id = seats[0].model_id, seats[0].job.request_id
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             self._row_limits[model_id] = max(1, sum(seat.num_rows for seat in seats) // 2)
             logger.warning("%s: out of memory with %d requests", model_id, len(seats))
             return OverloadedError(f"no memory left for request {request_id!r} of {model_id!r}")
@@ -228,31 +254,21 @@ class DiffusersEngine:
             for seat, image in zip(seats, images, strict=True)
         )
 
-    def _load(self, entry: Entry) -> int:
-        entry.check()
+    def _install(self, entry: Entry, built: Built, block: Tensor) -> None:
+        """Let a model's nets compute with a block; measure their batches the first time."""
+        built.weights.install(block)
+        self._installed[entry.model_id] = (built.weights, block)
         try:
-            model = self._build(entry)
-        except Exception as error:  # noqa: BLE001 - diffusers and transformers raise what they like
-            is_full, reason = _is_out_of_memory(error), str(error)
-        else:
-            self._models[entry.model_id] = model
-            return _resident_bytes(model.pipeline)
-        self._release()  # outside of the except block: the error holds on to its tensors
-        if is_full:
-            raise OverloadedError(f"no memory left to load {entry.model_id!r}: {reason}")
-        raise ModelLoadError(f"model {entry.model_id!r} cannot be loaded: {reason}")
-
-    def _build(self, entry: Entry) -> Model:
-        pipeline = families.load(entry, self._dtype, self._device)
-        model = Model(families.adapt(pipeline), _own_sampler(entry.model_id, pipeline))
-        if entry.model_id not in self._row_limits:
-            limit = self._max_rows or self._measured_rows(model, entry)
-            self._row_limits[entry.model_id] = limit
-        return model
+            if entry.model_id not in self._row_limits:
+                self._measure(built.model, entry)
+        except BaseException:
+            self._evict(entry.model_id)
+            raise
+        self._models[entry.model_id] = built.model
 
     @torch.inference_mode()
-    def _measured_rows(self, model: Model, entry: Entry) -> int:
-        """Return the most denoiser rows of a call: double as long as that saves time per row."""
+    def _measure(self, model: Model, entry: Entry) -> None:
+        """Find the rows of a model's largest batch, and what it takes of the device's memory."""
         config = entry.config
         job = Job(
             request_id="measure",
@@ -267,6 +283,21 @@ class DiffusersEngine:
             height_px=config.height_px,
         )
         (one,) = denoising.start(model, [job])
+        limit = self._max_rows or self._measured_rows(model, one)
+        self._row_limits[entry.model_id] = limit
+        if self._device.type == "cuda":
+            self._working_bytes[entry.model_id] = self._peak_bytes(model, one, limit)
+
+    def _peak_bytes(self, model: Model, one: Trajectory, num_rows: int) -> int:
+        """Return the most memory of a denoiser call and of a decoding, above the weights."""
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._call_s(model, one, num_rows)
+        model.family.decode(one.latent.repeat(denoising.MAX_IMAGES, 1, 1, 1))
+        return torch.cuda.max_memory_allocated(self._device) - before
+
+    def _measured_rows(self, model: Model, one: Trajectory) -> int:
+        """Return the most denoiser rows of a call: double as long as that saves time per row."""
         num_rows, row_s = 1, math.inf
         try:
             while num_rows <= _MOST_ROWS:
@@ -277,11 +308,11 @@ class DiffusersEngine:
                 if call_s > _LONG_CALL_S:
                     break
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         self._release()
         limit = max(1, num_rows // 2)
-        logger.info("%s: %d rows a denoiser call, %.2g s each", entry.model_id, limit, row_s)
+        logger.info("%s: %d rows a denoiser call, %.2g s each", one.job.model_id, limit, row_s)
         return limit
 
     def _call_s(self, model: Model, one: Trajectory, num_rows: int) -> float:
@@ -295,21 +326,27 @@ class DiffusersEngine:
         out[0, 0, 0, 0].item()  # waits for the device
         return time.perf_counter() - began_s
 
-    def _evict(self, model_id: str) -> None:
+    def _evict(self, model_id: str) -> Tensor | None:
+        """Take a model's block from its nets, and return it."""
         self._models.pop(model_id, None)
-        self._release()
+        if model_id not in self._installed:
+            return None
+        weights, block = self._installed.pop(model_id)
+        weights.install(None)
+        return block
 
     def _release(self) -> None:
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed pages otherwise
+        release(self._device)
 
 
-def _spare_threads() -> int:
-    """Return the threads that leave a core to the event loop, at most torch's own choice."""
-    return min(torch.get_num_threads(), max(1, (os.cpu_count() or 1) - 1))
+def _useful_threads() -> int:
+    """Return torch's own choice; outside of the main thread at most one less than the cores.
+
+    OpenMP sleeps at every barrier where its threads, the main thread counted, exceed the cores.
+    """
+    if threading.current_thread() is threading.main_thread():
+        return _ALL_THREADS
+    return min(_ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
 def _trajectory(seat: _Seat) -> Trajectory:
@@ -331,34 +368,6 @@ def _post(events: Iterable[tuple[_Seat, Event | EdgeError]]) -> None:
 def _deliver(items: list[tuple[_Seat, Event | EdgeError]]) -> None:
     for seat, event in items:
         seat.events.put_nowait(event)
-
-
-def _own_sampler(model_id: str, pipeline: Any) -> str:
-    """Return the sampler that a model's folder names, or the nearest that there is."""
-    own = samplers.own_name(pipeline.scheduler)
-    if own is None:
-        logger.warning(
-            "%s names %s, which is none of this engine's samplers: ddim instead, on the same "
-            "noise schedule; set scheduler in the catalog to choose",
-            *(model_id, type(pipeline.scheduler).__name__),
-        )
-    return own or "ddim"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell CUDA's, the CPU allocator's and Python's own complaint from other errors."""
-    is_type = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return is_type or "DefaultCPUAllocator" in str(error)
-
-
-def _resident_bytes(pipeline: Any) -> int:
-    nets = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-    tensors = {
-        tensor.data_ptr(): tensor.numel() * tensor.element_size()
-        for net in nets
-        for tensor in (*net.parameters(), *net.buffers())
-    }
-    return sum(tensors.values())
 
 
 def _parameters(file: Any) -> int:

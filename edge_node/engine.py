@@ -84,8 +84,21 @@ class Engine(Protocol):
         """
         ...
 
+    async def stage(self, entry: Entry) -> int:
+        """Keep a copy of a model's weights in host memory; return its measured bytes.
+
+        Raises:
+            ModelLoadError: the weights cannot be used; nothing stays behind.
+            OverloadedError: the host's memory is full; nothing stays behind.
+        """
+        ...
+
+    async def unstage(self, model_id: str) -> None:
+        """Give a copy's memory back; what is resident on the device stays so."""
+        ...
+
     async def load(self, entry: Entry) -> int:
-        """Make a model resident; return its measured bytes.
+        """Make a model resident, from its copy in host memory or from disk; return its bytes.
 
         Raises:
             ModelLoadError: the weights cannot be used; nothing stays behind.
@@ -95,6 +108,10 @@ class Engine(Protocol):
 
     async def evict(self, model_id: str) -> None:
         """Release a model's memory, back to the operating system."""
+        ...
+
+    def working_bytes(self, model_id: str) -> int | None:
+        """Return the memory that a loaded model's largest batch takes; None: not measurable."""
         ...
 
     def generate(self, job: Job) -> AsyncGenerator[Event, None]:

@@ -20,7 +20,7 @@ from edge_node.catalog import Entry
 from edge_node.denoising import Model
 from edge_node.device_thread import DeviceThread
 from edge_node.memory import is_out_of_memory, release, trim
-from edge_node.weights import Weights, blank, copy
+from edge_node.weights import Weights, blank, copy, give_back
 from protos.errors import EdgeError, ModelLoadError, OverloadedError
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Loader:
         block = self._staged.pop(model_id, None)
         if block is not None and self._stream:
             await self._own_thread.call(_unpin, block)
+        await self.drop(block)
 
     async def fetch(self, entry: Entry) -> tuple[Built, Tensor]:
         """Return a model's nets and its weights on the device, ready to be installed.
@@ -86,14 +87,17 @@ class Loader:
         """
         if entry.model_id in self._staged:
             built, block = self._shelf[entry.model_id], self._staged[entry.model_id]
-        else:
-            built, block = await self._read(entry)
-            if not self._stream:
-                return built, block  # the host's memory is the device's
-        return built, await self._own_thread.call(self.guarded, entry, self._on_device, block)
+            return built, await self._own_thread.call(self.guarded, entry, self._on_device, block)
+        built, block = await self._read(entry)
+        if self._stream:  # elsewhere the host's memory is the device's
+            block = await self._own_thread.call(self.guarded, entry, self._moved, block)
+        return built, block
 
-    async def trim(self) -> None:
-        """Return freed memory to the system."""
+    async def drop(self, block: Tensor | None) -> None:
+        """Return a block that nobody uses, and whatever else is free, to the system."""
+        if block is not None and not block.is_cuda:
+            await self._own_thread.call(give_back, block)
+        del block
         await self._own_thread.call(trim, self._device)
 
     async def close(self) -> None:
@@ -144,6 +148,11 @@ class Loader:
         self._stream.synchronize()
         return target
 
+    def _moved(self, block: Tensor) -> Tensor:
+        target = self._on_device(block)
+        give_back(block)
+        return target
+
     def guarded(self, entry: Entry, action: Callable[..., T], *args: Any) -> T:
         """Act; say what goes wrong as an error of the tree, and let go of the memory it held."""
         try:
@@ -162,8 +171,8 @@ def _begin() -> None:
     """Keep copies and casts in one thread.
 
     OpenMP would start more for them, and slow the nets down where those are more than the cores.
-    The setting is the thread's own, but MKL's is the process's: the device thread sets it later.
     """
+    torch.get_num_threads()  # else a thread's first computation takes what another one has set
     torch.set_num_threads(1)
 
 

@@ -1,24 +1,29 @@
 """The model cache: which models are resident, under a byte budget, pinned by leases.
 
 Invariants, held between any two awaits:
-  1. the bytes of resident models never exceed ``capacity_bytes - reserve_bytes``;
+  1. the bytes of resident models never exceed ``capacity_bytes - reserve_bytes``, those of host
+     copies never ``host_capacity_bytes`` (host_tier.py);
   2. a leased model is never evicted: eviction closes the model to new leases, waits for the
      running ones, and only then frees it;
-  3. a load that fails leaves the models that were resident before it resident.
+  3. a load that fails leaves the models that were resident before it resident, but for those
+     that a reactive policy had evicted for it; an eviction that fails leaves its model in service.
 One lock (``_changing``) orders loads and evictions. Leases never take it: they are counted on the
-event loop, so a lease and the start of an eviction cannot interleave.
+event loop, so a lease and the start of an eviction cannot interleave. Who waits for a missing model
+holds its lease from the moment it is loaded, so it cannot be evicted between the two.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from edge_node import cache_policy
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig
 from edge_node.engine import Engine
+from edge_node.host_tier import HostTier
 from protos.errors import EdgeError, ModelTooLargeError, NotResidentError, OverloadedError
 from protos.messages import ModelInfo
 
@@ -37,14 +42,39 @@ class _Record:
     def __post_init__(self) -> None:
         self.idle.set()
 
+    def lease(self, num_leases: int) -> None:
+        """Count more leases."""
+        self.num_leases += num_leases
+        if num_leases:
+            self.idle.clear()
+
+    def release(self) -> None:
+        """End one lease."""
+        self.num_leases -= 1
+        if self.num_leases == 0:
+            self.idle.set()
+
+
+@dataclass(slots=True)
+class _Miss:
+    """A load on behalf of requests."""
+
+    task: asyncio.Task[_Record]
+    """Ends with a record that everybody who waits holds a lease of."""
+    num_waiting: int = 0
+
 
 class ModelCache:
     """Keeps the node's resident models within its budget."""
 
     def __init__(self, config: CacheConfig, catalog: Catalog, engine: Engine) -> None:
         self._budget_bytes = config.capacity_bytes - config.reserve_bytes
+        self._reserve_bytes = config.reserve_bytes
         self._catalog = catalog
         self._engine = engine
+        self._host = HostTier(config.host_capacity_bytes, engine)
+        self._policy = cache_policy.make(config.policy)
+        self._misses: dict[str, _Miss] = {}
         self._records: dict[str, _Record] = {}
         self._measured_bytes: dict[str, int] = {}
         self._load_s: dict[str, float] = {}
@@ -59,6 +89,11 @@ class ModelCache:
     def used_bytes(self) -> int:
         """Bytes of the resident models."""
         return sum(record.bytes for record in self._records.values())
+
+    @property
+    def host_used_bytes(self) -> int:
+        """Bytes of the copies in host memory."""
+        return self._host.used_bytes
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -82,14 +117,86 @@ class ModelCache:
         if record is None or record.is_closing:
             held = ", ".join(self.resident) or "none"
             raise NotResidentError(f"model {model_id!r} is not resident; resident: {held}")
-        record.num_leases += 1
-        record.idle.clear()
+        record.lease(1)
         try:
             yield
         finally:
-            record.num_leases -= 1
-            if record.num_leases == 0:
-                record.idle.set()
+            record.release()
+
+    @asynccontextmanager
+    async def ready(self, model_id: str) -> AsyncIterator[float]:
+        """Pin a model for a request; yield the seconds that it waited for a load, 0 on a hit.
+
+        Under the policy "directed" a miss is refused; under the others the model is loaded.
+
+        Raises:
+            UnknownModelError: the catalog does not hold it.
+            NotResidentError: it is not loaded, and only the controller loads.
+            ModelTooLargeError: it does not fit the whole budget.
+            ModelLoadError: its weights cannot be read.
+            OverloadedError: memory is full.
+        """
+        if self._policy is None or model_id in self.resident:
+            with self.lease(model_id):
+                self._note(model_id)
+                yield 0.0
+            return
+        began_s = time.perf_counter()
+        record = await self._missed(self._catalog.get(model_id))
+        try:
+            self._note(model_id)
+            yield time.perf_counter() - began_s
+        finally:
+            record.release()
+
+    def _note(self, model_id: str) -> None:
+        if self._policy:
+            self._policy.used(model_id, self._records[model_id].bytes)
+
+    async def _missed(self, entry: Entry) -> _Record:
+        """Return the record of a model once it is loaded, with a lease for the caller."""
+        name = entry.model_id
+        if name not in self._misses:
+            self._misses[name] = _Miss(asyncio.create_task(self._load_missing(entry)))
+        miss = self._misses[name]
+        miss.num_waiting += 1
+        try:
+            return await asyncio.shield(miss.task)
+        except asyncio.CancelledError:
+            miss.num_waiting -= 1
+            if miss.task.done() and not miss.task.cancelled() and not miss.task.exception():
+                miss.task.result().release()  # it was loaded at the same moment
+            elif miss.num_waiting == 0:
+                miss.task.cancel()
+                self._forget(name, miss)  # it ends what it began; who comes now begins another
+            raise
+
+    def _forget(self, model_id: str, miss: _Miss) -> None:
+        if self._misses.get(model_id) is miss:
+            del self._misses[model_id]
+
+    async def _load_missing(self, entry: Entry) -> _Record:
+        """Load a model for whoever waits, evicting what the policy names."""
+        own = self._misses[entry.model_id]
+        try:
+            async with self._changing:
+                if entry.model_id not in self._records:
+                    self._check_loadable(entry)
+                    self._check_fits([entry])
+                    await self._make_room(self._expected_bytes(entry))
+                    await self._load(entry)
+                # No await from here on: those who wait hold it before anybody can evict it.
+                record = self._records[entry.model_id]
+                record.lease(own.num_waiting)
+                return record
+        finally:
+            self._forget(entry.model_id, own)
+
+    async def _make_room(self, num_bytes: int) -> None:
+        """Evict until so many bytes are free: idle models first, then after their leases."""
+        while self._policy and self.used_bytes + num_bytes > self._budget_bytes:
+            idle = [name for name, record in self._records.items() if not record.num_leases]
+            await self._evict(self._policy.victim(idle or list(self._records)))
 
     async def load(self, model_id: str) -> ModelInfo:
         """Make one model resident, evicting nothing.
@@ -130,7 +237,7 @@ class ModelCache:
             before = [self._catalog.get(name) for name in self._records]
             for entry in entries:
                 if entry not in before:
-                    entry.check()
+                    self._check_loadable(entry)
             self._check_fits(entries)
             try:
                 await self._move_to(entries)
@@ -158,6 +265,7 @@ class ModelCache:
                 f"budget's {self._budget_bytes} are taken by {', '.join(self._records)}"
             )
         began_s = time.perf_counter()
+        await self._host.hold(entry, expected)
         loaded_bytes = await self._engine.load(entry)
         self._measured_bytes[entry.model_id] = loaded_bytes
         if self.used_bytes + loaded_bytes > self._budget_bytes:
@@ -169,6 +277,18 @@ class ModelCache:
         self._load_s[entry.model_id] = time.perf_counter() - began_s
         self._records[entry.model_id] = _Record(loaded_bytes)
         logger.info("loaded %s: %d bytes", entry.model_id, loaded_bytes)
+        self._check_reserve(entry.model_id)
+
+    def _check_reserve(self, model_id: str) -> None:
+        working_bytes = self._engine.working_bytes(model_id)
+        if working_bytes is None:
+            return
+        logger.info("%s: its largest batch takes %d bytes", model_id, working_bytes)
+        if working_bytes > self._reserve_bytes:
+            logger.warning(
+                "%s: its largest batch takes %d bytes of working memory, reserve_bytes is %d",
+                *(model_id, working_bytes, self._reserve_bytes),
+            )
 
     async def _evict(self, model_id: str) -> int:
         record = self._records[model_id]
@@ -180,10 +300,20 @@ class ModelCache:
             raise
         try:
             await self._engine.evict(model_id)
-        finally:
+        except asyncio.CancelledError:
             del self._records[model_id]  # the engine ends what it began, also when cancelled
+            raise
+        except EdgeError:
+            record.is_closing = False
+            raise
+        del self._records[model_id]
+        self._host.touch(model_id)
         logger.info("evicted %s: %d bytes", model_id, record.bytes)
         return record.bytes
+
+    def _check_loadable(self, entry: Entry) -> None:
+        if entry.model_id not in self._host:
+            entry.check()
 
     def _check_fits(self, entries: list[Entry]) -> None:
         total = sum(map(self._expected_bytes, entries))

@@ -80,8 +80,8 @@ class Node:
         queue_depth = len(self._waiting)
         self._waiting.add(job.request_id)
         try:
-            with self.cache.lease(job.model_id):
-                yield Accepted(seed=job.seed, queue_depth=queue_depth, is_hit=True)
+            async with self.cache.ready(job.model_id) as load_s:
+                yield Accepted(seed=job.seed, queue_depth=queue_depth, is_hit=load_s == 0)
                 backhaul_s = await self._backhaul(request.upload_bytes)
                 async with contextlib.aclosing(self._engine.generate(job)) as events:
                     async for event in events:
@@ -100,7 +100,8 @@ class Node:
             async for chunk in downlink.chunks(data):
                 yield chunk
             timings = Timings(
-                queue_s=max(0.0, started_s - arrived_s - backhaul_s),
+                queue_s=max(0.0, started_s - arrived_s - load_s - backhaul_s),
+                load_s=load_s,
                 generate_s=generated_s - started_s,
                 backhaul_s=backhaul_s + down_s,
                 transmit_s=time.perf_counter() - sending_s,

@@ -10,18 +10,24 @@ from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig, ModelConfig, NodeConfig
 from edge_node.engine import Event, ImageDone, Job, Started, StepDone
 from edge_node.node import Node
-from protos.errors import GenerationError, ModelLoadError
+from protos.errors import GenerationError, ModelLoadError, OverloadedError
 
 
 class FakeEngine:
-    """Holds sizes instead of tensors; "broken" models fail to load, "crash" prompts to generate."""
+    """Holds sizes instead of tensors; "crash" prompts fail to generate.
+
+    Models that are "broken" cannot be read, "full" ones not be loaded, "stuck" ones not be evicted.
+    """
 
     device_name, device_uuid = "cpu", ""
 
     def __init__(self, sizes: dict[str, int]) -> None:
         self.sizes = sizes
         self.broken: set[str] = set()
+        self.full: set[str] = set()
+        self.stuck: set[str] = set()
         self.resident: set[str] = set()
+        self.staged: set[str] = set()
         self.num_loads = 0
         self.running: list[str] = []
         self.num_stopped = 0
@@ -31,10 +37,26 @@ class FakeEngine:
     def estimate_bytes(self, entry: Entry) -> int:
         return self.sizes[entry.model_id]
 
-    async def load(self, entry: Entry) -> int:
+    async def stage(self, entry: Entry) -> int:
         await asyncio.sleep(0)
         if entry.model_id in self.broken:
             raise ModelLoadError(f"model {entry.model_id!r} is broken")
+        self.staged.add(entry.model_id)
+        return self.sizes[entry.model_id]
+
+    async def unstage(self, model_id: str) -> None:
+        self.staged.discard(model_id)
+        await asyncio.sleep(0)
+
+    def working_bytes(self, _: str) -> int | None:
+        return None
+
+    async def load(self, entry: Entry) -> int:
+        await asyncio.sleep(0)
+        if entry.model_id in self.broken - self.staged:
+            raise ModelLoadError(f"model {entry.model_id!r} is broken")
+        if entry.model_id in self.full:
+            raise OverloadedError(f"no memory left to load {entry.model_id!r}")
         self.num_loads += 1
         self.resident.add(entry.model_id)
         return self.sizes[entry.model_id]
@@ -42,7 +64,13 @@ class FakeEngine:
     async def evict(self, model_id: str) -> None:
         if model_id in self.running:
             raise AssertionError(f"{model_id} evicted while it runs")
-        await asyncio.sleep(0)
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.resident.discard(model_id)  # like a device: what has begun runs to its end
+            raise
+        if model_id in self.stuck:
+            raise GenerationError(f"model {model_id!r} cannot be evicted")
         self.resident.discard(model_id)
 
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:

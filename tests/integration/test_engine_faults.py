@@ -135,7 +135,7 @@ def test_who_leaves_is_out_at_the_next_step_and_the_others_go_on(model_root):
 def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):
     async def scenario(engine, _):
         gate = threading.Event()
-        busy = engine._thread.submit(gate.wait)  # the join waits behind this
+        busy = engine.thread.submit(gate.wait)  # the join waits behind this
         caller = asyncio.ensure_future(image_of(engine, job(0, num_steps=50)))
         await asyncio.sleep(0.05)
         caller.cancel()

@@ -2,11 +2,12 @@ import asyncio
 import contextlib
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
-from edge_node.config import BackhaulConfig, LimitsConfig
+from edge_node.config import BackhaulConfig, CacheConfig, LimitsConfig
 from protos.errors import (
     DuplicateRequestError,
     GenerationError,
@@ -146,5 +147,30 @@ def test_a_cloud_holds_its_catalog_and_adds_the_backhaul():
         done = (await events_of(node, request(upload_bytes=1250)))[-1]
         expected_s = 2 * 0.05 + 8 * (1250 + done.total_bytes) / 1e6
         assert expected_s <= done.timings.backhaul_s <= expected_s + 0.1
+
+    asyncio.run(scenario())
+
+
+def test_under_a_reactive_policy_a_miss_is_loaded_and_its_seconds_have_a_name():
+    async def scenario():
+        reactive = CacheConfig(capacity_bytes=100, policy="lru")
+        node, engine = fakes.node(replace(fakes.config(), cache=reactive))
+        load = engine.load
+
+        async def slow(entry):
+            await asyncio.sleep(0.05)
+            return await load(entry)
+
+        engine.load = slow
+        began_s = asyncio.get_running_loop().time()
+        first = await events_of(node, request())
+        total_s = asyncio.get_running_loop().time() - began_s
+        timings = first[-1].timings
+        assert first[0].is_hit is False
+        assert 0.05 <= timings.load_s < total_s
+        assert timings.queue_s < 0.02
+        second = await events_of(node, request("r2"))
+        assert second[0].is_hit is True
+        assert second[-1].timings.load_s == 0
 
     asyncio.run(scenario())

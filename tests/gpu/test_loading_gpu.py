@@ -1,0 +1,69 @@
+"""Loading on a real GPU: pinned copies, bytes that return, working memory that is measured."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+
+from edge_node.catalog import Catalog
+from edge_node.config import CacheConfig, EngineConfig, ModelConfig
+from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine import Job, image_of
+from edge_node.model_cache import ModelCache
+
+pytestmark = pytest.mark.gpu
+
+
+def job(model_id: str, seed: int) -> Job:
+    return Job(
+        request_id=f"{model_id}-{seed}",
+        model_id=model_id,
+        prompt="a red circle",
+        negative_prompt="",
+        num_steps=6,
+        guidance_scale=3.0,
+        seed=seed,
+        scheduler="",
+        width_px=64,
+        height_px=64,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_model_comes_and_goes_by_host_copies_beside_another_that_runs(model_root, dtype, caplog):
+    names = ("tiny", "small")
+    models = Catalog(
+        [ModelConfig(model_id=name, source=f"folder:{name}") for name in names], [model_root]
+    )
+
+    async def scenario():
+        engine = DiffusersEngine(EngineConfig(device="cuda", dtype=dtype, max_batch_rows=8))
+        budget = CacheConfig(capacity_bytes=10**9, host_capacity_bytes=10**9, reserve_bytes=1)
+        cache = ModelCache(budget, models, engine)
+        await cache.load("tiny")
+        assert all(block.is_pinned() for block in engine._loader._staged.values())
+        assert engine.working_bytes("tiny") > 0
+        assert "working memory, reserve_bytes is 1" in caplog.text
+        alone = [(await image_of(engine, job("tiny", seed))).pixels for seed in range(3)]
+        await cache.load("small")
+        await cache.evict("small")
+        before = torch.cuda.memory_allocated()
+        stop = False
+
+        async def load_in_a_loop():
+            while not stop:
+                size = (await cache.load("small")).resident_bytes
+                assert torch.cuda.memory_allocated() - before >= size
+                await cache.evict("small")
+
+        loading = asyncio.create_task(load_in_a_loop())
+        for turn in range(30):
+            image = (await image_of(engine, job("tiny", turn % 3))).pixels
+            assert np.array_equal(image, alone[turn % 3])
+        stop = True
+        await loading
+        assert abs(torch.cuda.memory_allocated() - before) < 2**20
+        await engine.close()
+
+    asyncio.run(scenario())
