@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 STEP := @printf '\n== %s\n'
 
-.PHONY: demo test check bench bench-serve protos clean install
+.PHONY: demo test check bench bench-serve bench-load protos clean install
 
 demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
 	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
@@ -28,6 +28,9 @@ bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
 
 bench-serve: $(INSTALLED)  ## ways to serve one model, side by side; some minutes
 	$(BIN)/python -m profiling.serving --out docs/serving
+
+bench-load: $(INSTALLED)  ## loads against this machine's limits; some minutes, 4 GB of disk, 16 GB of memory
+	$(BIN)/python -m profiling.loading --full-size --out docs/loading
 
 protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 	$(BIN)/python -m protos.compile

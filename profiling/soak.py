@@ -1,0 +1,122 @@
+"""Load, generate a step, evict, over and over: the process's memory must not grow.
+
+Every other round goes through a host copy, which is dropped again. Owns the verdict: growth of
+resident memory from the median of the ten readings after the first 50 cycles to that of the last
+ten, against ``MOST_GROWTH_FRAC``.
+"""
+
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from edge_node.catalog import Catalog, Entry
+from edge_node.config import EngineConfig
+from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine import Job, image_of
+from protos import manifest
+
+SETTLED_CYCLES = 50
+"""What the first loads import, compile and build stays."""
+MOST_GROWTH_FRAC = 0.02
+_EVERY = 10
+_READINGS = 10
+
+
+async def run(catalog: Catalog, config: EngineConfig, num_cycles: int) -> dict[str, Any]:
+    """Cycle through all models; return the record with resident bytes every 10 cycles."""
+    engine = DiffusersEngine(config)
+    process = psutil.Process()
+    entries = list(catalog)
+    cycles, resident_bytes = [], []
+    began_s = time.perf_counter()
+    for cycle in range(1, num_cycles + 1):
+        await _cycle(engine, entries[cycle % len(entries)], has_copy=bool(cycle % 2))
+        if cycle % _EVERY == 0:
+            cycles.append(cycle)
+            resident_bytes.append(process.memory_info().rss)
+        if cycle % 100 == 0:
+            sys.stderr.write(f"{cycle} cycles, {resident_bytes[-1] / 1e6:.1f} MB\n")
+    taken_s = time.perf_counter() - began_s
+    await engine.close()
+    return {
+        "manifest": asdict(manifest.collect(engine.device_name)),
+        "models": [entry.model_id for entry in entries],
+        "num_cycles": num_cycles,
+        "taken_s": taken_s,
+        "cycles": cycles,
+        "resident_bytes": resident_bytes,
+        "growth_frac": growth_frac(cycles, resident_bytes),
+    }
+
+
+async def _cycle(engine: DiffusersEngine, entry: Entry, *, has_copy: bool) -> None:
+    if has_copy:
+        await engine.stage(entry)
+    await engine.load(entry)
+    await image_of(engine, job_of(entry, 1))
+    await engine.evict(entry.model_id)
+    await engine.unstage(entry.model_id)
+
+
+def job_of(entry: Entry, num_steps: int) -> Job:
+    """Return a request for a model."""
+    config = entry.config
+    return Job(
+        request_id="load",
+        model_id=entry.model_id,
+        prompt="a red circle",
+        negative_prompt="",
+        num_steps=num_steps,
+        guidance_scale=config.default_guidance_scale,
+        seed=1,
+        scheduler=config.scheduler,
+        width_px=config.width_px,
+        height_px=config.height_px,
+    )
+
+
+def growth_frac(cycles: list[int], resident_bytes: list[int]) -> float | None:
+    """Return how much memory grew after it settled; None where there are too few readings."""
+    after = [
+        size for cycle, size in zip(cycles, resident_bytes, strict=True) if cycle > SETTLED_CYCLES
+    ]
+    if len(after) < 2 * _READINGS:
+        return None
+    return statistics.median(after[-_READINGS:]) / statistics.median(after[:_READINGS]) - 1
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the verdict as Markdown."""
+    growth, sizes = record["growth_frac"], [size / 1e6 for size in record["resident_bytes"]]
+    if growth is None:
+        verdict = "too few cycles for a verdict"
+    else:
+        word = "passed" if growth < MOST_GROWTH_FRAC else "FAILED"
+        verdict = f"grew by {growth:.2%} (limit {MOST_GROWTH_FRAC:.0%}): {word}"
+    return (
+        f"{record['num_cycles']} cycles of load, one step, evict over "
+        f"{', '.join(record['models'])} on {record['manifest']['device']} in "
+        f"{record['taken_s']:.0f} s; resident memory {sizes[0]:.1f} MB at first, "
+        f"{sizes[-1]:.1f} MB at last; after the first {SETTLED_CYCLES} cycles it {verdict}.\n"
+    )
+
+
+def draw(record: dict[str, Any], file: Path) -> None:
+    """Draw resident memory against cycles."""
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(record["cycles"], [size / 1e6 for size in record["resident_bytes"]])
+    axes.axvline(SETTLED_CYCLES, linestyle=":", color="grey")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("cycles of load, step, evict")
+    axes.set_ylabel("resident memory (MB)")
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=110)
