@@ -20,8 +20,9 @@ from controller.optimiser import BETA1, BETA2, EPS
 
 Vectors = dict[str, Tensor]
 Update = Callable[[Vectors, Mapping[str, Tensor], Tensor, Tensor, Tensor], tuple[Vectors, Tensor]]
-"""(vectors, minibatch, noise [2, ...], updates of the actor and of the critic with this one) ->
-(vectors, metrics): those of ``D3pg.tensors``, and critic loss, actor value, saturated fraction."""
+"""(vectors, minibatch, noise [1 or 2, ...], updates of the actor and the critic with this one) ->
+(vectors, metrics): those of ``D3pg.tensors``, and critic loss, actor value, saturated fraction.
+The target actor's noise comes first; without a discount there is the actor's alone."""
 
 
 def compile_update(
@@ -71,7 +72,7 @@ def compile_update(
         new = _adam(vectors, "critic", gradient, critic_updates, learning_rates[1])
 
         def actor_loss(vector: Tensor) -> tuple[Tensor, Tensor]:
-            raw = choose(vector, slot, noise[1])
+            raw = choose(vector, slot, noise[-1])
             return losses.policy_loss(rate(new["critic"], slot, raw), weights), raw
 
         gradient, (minus_value, raw) = grad_and_value(actor_loss, has_aux=True)(vectors["actor"])

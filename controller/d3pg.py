@@ -198,12 +198,13 @@ class D3pg:
         for adam in adams:
             adam.num_updates += 1
         users = minibatch["user_mask"].shape
+        num_chains = 2 if self._config.discount else 1
         now = self.tensors()
         with torch.no_grad():
             new, metrics = self._compiled_update(
                 now,
                 minibatch,
-                self._normal((2, self._actor.num_noises, *users, ACTION_DIM)),
+                self._normal((num_chains, self._actor.num_noises, *users, ACTION_DIM)),
                 *(torch.tensor(float(adam.num_updates)) for adam in adams),
             )
             for name, vector in now.items():

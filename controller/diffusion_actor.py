@@ -44,10 +44,10 @@ def reverse_transition(
 
     ``noise`` is z, standard normal, and None at index 0, where the variance is 0.
     """
-    mean = float(schedule.clean_weight[index]) * clean + float(schedule.noisy_weight[index]) * x
+    mean = schedule.clean_weight[index] * clean + schedule.noisy_weight[index] * x
     if noise is None:
         return mean
-    return mean + float(schedule.posterior_variance[index]) ** 0.5 * noise
+    return mean + schedule.posterior_variance[index] ** 0.5 * noise
 
 
 def reverse_chain(
@@ -101,6 +101,6 @@ class DiffusionActor(nn.Module):
             estimate = torch.tanh(self.trunk.estimate(condition, x, index))
             if self.parametrisation == "clean":
                 return estimate
-            return clean_from_noise(x, estimate, float(self.schedule.alpha_bar[index]))
+            return clean_from_noise(x, estimate, self.schedule.alpha_bar[index])
 
         return reverse_chain(estimate_clean, noise, self.schedule)

@@ -17,22 +17,22 @@ and 10: public code of D2SAC (Du et al. 2024, arXiv 2303.13052).
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Coefficients [chain_len] of each actor step; index 0 is the step next to the action."""
+    """Coefficients [chain_len] of each actor step; index 0 is the step next to the action.
 
-    beta: Array
-    alpha_bar: Array
-    clean_weight: Array
+    Plain numbers: torch.compile takes arrays of a closure for tensors.
+    """
+
+    beta: tuple[float, ...]
+    alpha_bar: tuple[float, ...]
+    clean_weight: tuple[float, ...]
     """Of x_0 in the posterior mean."""
-    noisy_weight: Array
+    noisy_weight: tuple[float, ...]
     """Of x_i in the posterior mean."""
-    posterior_variance: Array
+    posterior_variance: tuple[float, ...]
 
     @property
     def chain_len(self) -> int:
@@ -43,7 +43,7 @@ class Schedule:
 def vp_schedule(chain_len: int, *, beta_min: float, beta_max: float) -> Schedule:
     """Return ``β_i = 1 - exp(-beta_min/I - (2i - 1)/(2 I²) (beta_max - beta_min))`` and the rest.
 
-    >>> [round(float(beta), 4) for beta in vp_schedule(2, beta_min=0.1, beta_max=10.0).beta]
+    >>> [round(beta, 4) for beta in vp_schedule(2, beta_min=0.1, beta_max=10.0).beta]
     [0.724, 0.9768]
 
     Raises:
@@ -59,9 +59,9 @@ def vp_schedule(chain_len: int, *, beta_min: float, beta_max: float) -> Schedule
     alpha_bar = np.cumprod(1 - beta)
     before = np.concatenate([[1.0], alpha_bar[:-1]])
     return Schedule(
-        beta=beta,
-        alpha_bar=alpha_bar,
-        clean_weight=beta * np.sqrt(before) / (1 - alpha_bar),
-        noisy_weight=(1 - before) * np.sqrt(1 - beta) / (1 - alpha_bar),
-        posterior_variance=beta * (1 - before) / (1 - alpha_bar),
+        beta=tuple(beta.tolist()),
+        alpha_bar=tuple(alpha_bar.tolist()),
+        clean_weight=tuple((beta * np.sqrt(before) / (1 - alpha_bar)).tolist()),
+        noisy_weight=tuple(((1 - before) * np.sqrt(1 - beta) / (1 - alpha_bar)).tolist()),
+        posterior_variance=tuple((beta * (1 - before) / (1 - alpha_bar)).tolist()),
     )

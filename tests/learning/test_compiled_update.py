@@ -17,14 +17,15 @@ SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch, of itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("form", ["flat", "set"])
-def test_the_compiled_update_is_the_plain_one(form):
+@pytest.mark.parametrize(
+    ("form", "actor", "discount"), [("flat", "mlp", 0.9), ("set", "diffusion", 0.0)]
+)
+def test_the_compiled_update_is_the_plain_one(form, actor, discount):
     agents = []
     for is_compiled in (False, True):
-        # An MLP actor draws no noise, which the two ways would draw in another order.
         config = D3pgConfig(
-            nets=NetConfig(form=form, actor="mlp"),
-            discount=0.9,
+            nets=NetConfig(form=form, actor=actor, chain_len=2),
+            discount=discount,
             critic_head_start=2,
             is_compiled=is_compiled,
         )
@@ -36,15 +37,14 @@ def test_the_compiled_update_is_the_plain_one(form):
         "context": rng.standard_normal((40, 1), dtype=np.float32),
     }
     replay = Replay(replay_fields(config, SIZES), 40, rng)
-    replay.add(
-        {
-            **slots,
-            **{f"next_{name}": part[::-1] for name, part in slots.items()},
-            "raw_action": rng.uniform(-1, 1, (40, 3, 2)).astype(np.float32),
-            "reward": rng.random((40, 3), dtype=np.float32),
-            "continues": rng.random(40) < 0.8,
-        }
-    )
+    transitions = {
+        **slots,
+        **{f"next_{name}": part[::-1] for name, part in slots.items()},
+        "raw_action": rng.uniform(-1, 1, (40, 3, 2)).astype(np.float32),
+        "reward": rng.random((40, 3), dtype=np.float32),
+        "continues": rng.random(40) < 0.8,
+    }
+    replay.add({name: transitions[name] for name in replay_fields(config, SIZES)})
 
     for _ in range(8):
         minibatch = replay.sample(16)

@@ -47,9 +47,9 @@ def test_the_posterior_keeps_the_variance_of_the_forward_process(chain_len):
     schedule = vp_schedule(chain_len, beta_min=0.1, beta_max=10.0)
 
     # For x_0 of variance 1 every x_i has variance 1, and cov(x_0, x_i) is sqrt(alpha_bar_i).
-    clean, noisy = schedule.clean_weight, schedule.noisy_weight
+    clean, noisy = np.array(schedule.clean_weight), np.array(schedule.noisy_weight)
     variance = clean**2 + noisy**2 + 2 * clean * noisy * np.sqrt(schedule.alpha_bar)
-    assert variance + schedule.posterior_variance == pytest.approx(np.ones(chain_len))
+    assert variance + np.array(schedule.posterior_variance) == pytest.approx(np.ones(chain_len))
 
 
 @pytest.mark.parametrize(
