@@ -19,9 +19,12 @@ from controller.networks import Actor, Critic, Slot, slot_of
 from controller.optimiser import BETA1, BETA2, EPS
 
 Vectors = dict[str, Tensor]
-Update = Callable[[Vectors, Mapping[str, Tensor], Tensor, Tensor, Tensor], tuple[Vectors, Tensor]]
-"""(vectors, minibatch, noise [1 or 2, ...], updates of the actor and the critic with this one) ->
-(vectors, metrics): those of ``D3pg.tensors``, and critic loss, actor value, saturated fraction.
+Update = Callable[
+    [Vectors, Mapping[str, Tensor], Tensor, Tensor, Tensor, Tensor], tuple[Vectors, Tensor]
+]
+"""(vectors, minibatch, noise [1 or 2, ...], updates of the actor and the critic with this one,
+scale of the learning rates) -> (vectors, metrics): those of ``D3pg.tensors``, and critic loss,
+actor value, saturated fraction.
 The target actor's noise comes first; without a discount there is the actor's alone."""
 
 
@@ -53,6 +56,7 @@ def compile_update(
         noise: Tensor,
         actor_updates: Tensor,
         critic_updates: Tensor,
+        scale: Tensor,
     ) -> tuple[Vectors, Tensor]:
         slot, target = _slot(minibatch, ""), minibatch["reward"]
         weights = weights_of(slot)
@@ -69,14 +73,14 @@ def compile_update(
             return losses.td_loss(rate(vector, slot, minibatch["raw_action"]), target, weights)
 
         gradient, loss = grad_and_value(critic_loss)(vectors["critic"])
-        new = _adam(vectors, "critic", gradient, critic_updates, learning_rates[1])
+        new = _adam(vectors, "critic", gradient, critic_updates, scale * learning_rates[1])
 
         def actor_loss(vector: Tensor) -> tuple[Tensor, Tensor]:
             raw = choose(vector, slot, noise[-1])
             return losses.policy_loss(rate(new["critic"], slot, raw), weights), raw
 
         gradient, (minus_value, raw) = grad_and_value(actor_loss, has_aux=True)(vectors["actor"])
-        new |= _adam(vectors, "actor", gradient, actor_updates, learning_rates[0])
+        new |= _adam(vectors, "actor", gradient, actor_updates, scale * learning_rates[0])
         for name in ("actor", "critic"):
             new[f"target_{name}"] = torch.lerp(vectors[f"target_{name}"], new[name], target_rate)
         return new, torch.stack((loss, -minus_value, (raw.abs() > 0.99).float().mean()))
@@ -101,7 +105,7 @@ def _weights(net: nn.Module, vector: Tensor) -> dict[str, Tensor]:
 
 
 def _adam(
-    vectors: Vectors, name: str, gradient: Tensor, updates: Tensor, learning_rate: float
+    vectors: Vectors, name: str, gradient: Tensor, updates: Tensor, learning_rate: Tensor
 ) -> Vectors:
     mean = torch.lerp(vectors[f"{name}.mean"], gradient, 1 - BETA1)
     square = BETA2 * vectors[f"{name}.square"] + (1 - BETA2) * gradient.square()

@@ -36,6 +36,8 @@ from controller.networks import (
 from controller.optimiser import Adam, slow_copy
 from controller.replay import Fields
 
+FINAL_RATE = 0.1
+"""Of the learning rates after ``decay_updates``, over those at first."""
 METRICS = ("d3pg/critic_loss", "d3pg/actor_value", "d3pg/saturated_frac")
 
 
@@ -60,6 +62,8 @@ class D3pgConfig:
     critic_head_start: int = 300
     """First updates that move the critic alone: an actor that follows a critic which has not yet
     seen that users share one band runs into its bounds and stays there."""
+    decay_updates: int = 0
+    """Updates over which both learning rates fall on a line to a tenth; 0: they never fall."""
     is_compiled: bool = False
     """Whether updates after the head start run compiled: a minute to start, then twice as fast."""
 
@@ -71,9 +75,25 @@ class D3pgConfig:
         for name in ("actor_learning_rate", "critic_learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
-        for name in ("exploration_std", "num_random_decisions", "critic_head_start"):
+        for name in (
+            "exploration_std",
+            "num_random_decisions",
+            "critic_head_start",
+            "decay_updates",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+def rate_scale(config: D3pgConfig, num_updates: int) -> float:
+    """Return what the learning rates are multiplied with after so many updates.
+
+    >>> [round(rate_scale(D3pgConfig(decay_updates=100), done), 2) for done in (0, 50, 100, 200)]
+    [1.0, 0.55, 0.1, 0.1]
+    """
+    if not config.decay_updates:
+        return 1.0
+    return 1.0 - (1.0 - FINAL_RATE) * min(num_updates / config.decay_updates, 1.0)
 
 
 def replay_fields(config: D3pgConfig, sizes: SlotSizes) -> Fields:
@@ -179,12 +199,13 @@ class D3pg:
 
         q = self._critic(slot, minibatch["raw_action"])
         critic_loss = losses.td_loss(q, target, weights)
-        self._critic_adam.minimise(critic_loss)
+        scale = rate_scale(self._config, self._critic_adam.num_updates)
+        self._critic_adam.minimise(critic_loss, scale)
 
         raw = self._choose(self._actor, slot)
         actor_loss = losses.policy_loss(self._critic(slot, raw), weights)
         if not has_head_start:
-            self._actor_adam.minimise(actor_loss)
+            self._actor_adam.minimise(actor_loss, scale)
 
         rate = self._config.target_rate
         self._target_actor_vector.lerp_(self._actor_adam.vector, rate)
@@ -194,8 +215,8 @@ class D3pg:
         return dict(zip(METRICS, values, strict=True))
 
     def _update_compiled(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
-        adams = (self._actor_adam, self._critic_adam)
-        for adam in adams:
+        scale = rate_scale(self._config, self._critic_adam.num_updates)
+        for adam in (self._actor_adam, self._critic_adam):
             adam.num_updates += 1
         users = minibatch["user_mask"].shape
         num_chains = 2 if self._config.discount else 1
@@ -205,7 +226,9 @@ class D3pg:
                 now,
                 minibatch,
                 self._normal((num_chains, self._actor.num_noises, *users, ACTION_DIM)),
-                *(torch.tensor(float(adam.num_updates)) for adam in adams),
+                torch.tensor(float(self._actor_adam.num_updates)),
+                torch.tensor(float(self._critic_adam.num_updates)),
+                torch.tensor(scale),
             )
             for name, vector in now.items():
                 vector.copy_(new[name])

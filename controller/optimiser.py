@@ -41,12 +41,17 @@ class Adam:
         self._square = torch.zeros_like(self.vector)
         self.num_updates = 0
 
-    def minimise(self, loss: Tensor) -> None:
-        """Move the weights one update down a loss; no other net gets a gradient."""
+    def minimise(self, loss: Tensor, scale: float = 1.0) -> None:
+        """Move the weights one update down a loss; no other net gets a gradient.
+
+        Args:
+            loss: scalar.
+            scale: of the learning rate.
+        """
         gradients = torch.autograd.grad(loss, self._parameters)
         gradient = torch.cat([part.reshape(-1) for part in gradients])
         self.num_updates += 1
-        rate = self._learning_rate / (1 - BETA1**self.num_updates)
+        rate = scale * self._learning_rate / (1 - BETA1**self.num_updates)
         root = math.sqrt(1 - BETA2**self.num_updates)
         self._mean.lerp_(gradient, 1 - BETA1)
         self._square.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)

@@ -27,6 +27,7 @@ def test_the_compiled_update_is_the_plain_one(form, actor, discount):
             nets=NetConfig(form=form, actor=actor, chain_len=2),
             discount=discount,
             critic_head_start=2,
+            decay_updates=6,
             is_compiled=is_compiled,
         )
         agents.append(D3pg(config, SIZES, np.random.default_rng(0)))
