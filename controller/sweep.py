@@ -86,14 +86,15 @@ def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Ite
     left = [cell for cell in todo if not _record(results, cell).is_file()]
     yield f"{len(todo) - len(left)} of {len(todo)} trainings are recorded already"
     began_s = time.perf_counter()
-    courses = {results / f"{baseline_name(cell)}.json": cell for cell in todo}
-    missing = {file: cell for file, cell in courses.items() if not file.is_file()}
+    rating: dict[Path, Future[None]] = {}
+    training: dict[Future[CellRecord], Cell] = {}
     with _pool(workers) as pool:
-        rating = [pool.submit(rate_baselines, cell, file) for file, cell in missing.items()]
-        training: dict[Future[CellRecord], Cell] = {
-            pool.submit(run_cell, cell, folders / cell.name, _record(results, cell)): cell
-            for cell in left
-        }
+        for cell in left:
+            file = results / f"{baseline_name(cell)}.json"
+            if not file.is_file() and file not in rating:
+                rating[file] = pool.submit(rate_baselines, cell, file)
+            future = pool.submit(run_cell, cell, folders / cell.name, _record(results, cell))
+            training[future] = cell
         for num_done, future in enumerate(as_completed(training), 1):
             record, name = future.result(), training[future].name
             left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
@@ -102,7 +103,7 @@ def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Ite
                 f"{record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one core; "
                 f"about {left_s / 60:.0f} min left"
             )
-        for done in rating:
+        for done in rating.values():
             done.result()
 
 
