@@ -135,6 +135,7 @@ def test_an_observation_of_another_shape_is_refused_by_name(name):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("decay_updates", -1),
         ("discount", 1.5),
         ("target_rate", 0.0),
         ("actor_learning_rate", 0.0),

@@ -3,12 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from controller.d3pg import D3pgConfig
 from controller.ddqn import Ddqn, DdqnConfig
 from controller.environments import SimulatedTestbed
 from controller.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
-from controller.networks import NetConfig
+from controller.networks import NetConfig, slot_of
 from controller.observations import action_mask, subsets
 from controller.policy import ForOneRun
 from controller.sequential_cache import SequentialCache
@@ -17,6 +18,7 @@ from controller.testbed import run_frames
 from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
+FEATURES = ("user_features", "user_mask", "context")
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 
 
@@ -118,6 +120,20 @@ def test_any_number_of_requests_is_allocated(form, num_requests):
     decision.allocation.validate(seen)
     assert decision.allocation.shares.shape == (1, num_requests)
     assert decision.allocation.shares.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("reads", "is_alike"), [("amended", True), ("raw", False)])
+def test_an_amended_critic_rates_alike_what_the_amender_makes_alike(reads, is_alike):
+    config = D3pgConfig(nets=NetConfig(hidden=8, critic_reads=reads))
+    agent = AllocationAgent(config, scenario(), table(), stream(0, "allocation"))
+    seen = agent.decide(slot([0, 1, 2, -1]), explore=False).features
+    state = slot_of(*(torch.from_numpy(getattr(seen, name)) for name in FEATURES))
+    raw = torch.tensor([[[-0.5, 0.1], [0.2, -0.3], [0.4, 0.0], [0.0, 0.0]]])
+    wider = raw + torch.tensor([0.3, 0.0])  # every logit alike: the same shares
+
+    values = [agent.agent._critic(state, any_raw)[0, :3] for any_raw in (raw, wider)]
+
+    assert torch.allclose(*values, atol=1e-6) == is_alike
 
 
 def test_a_run_of_few_requests_reads_what_the_simulator_would_show():

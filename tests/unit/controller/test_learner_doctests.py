@@ -4,10 +4,10 @@ import doctest
 
 import pytest
 
-from controller import ddqn, schedule
+from controller import d3pg, ddqn, schedule
 
 
-@pytest.mark.parametrize("module", [ddqn, schedule], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [d3pg, ddqn, schedule], ids=lambda module: module.__name__)
 def test_the_examples_in_the_docstrings_are_true(module):
     found = doctest.testmod(module)
     assert found.attempted > 0

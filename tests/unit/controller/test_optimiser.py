@@ -20,8 +20,10 @@ def test_adam_follows_torchs_adam():
     adam, reference = Adam(ours, 0.01), torch.optim.Adam(theirs.parameters(), lr=0.01)
     inputs = torch.linspace(-2, 2, 15).view(5, 3)
 
-    for _ in range(50):
-        adam.minimise(ours(inputs).square().mean())
+    for update in range(50):
+        scale = 1.0 if update < 25 else 0.3
+        adam.minimise(ours(inputs).square().mean(), scale)
+        reference.param_groups[0]["lr"] = 0.01 * scale
         reference.zero_grad()
         theirs(inputs).square().mean().backward()
         reference.step()
