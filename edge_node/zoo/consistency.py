@@ -22,7 +22,7 @@ from edge_node.zoo.denoiser import LatentData, scheduler
 from edge_node.zoo.loop import Recipe, torch_generator
 
 RECIPE = Recipe(
-    num_updates=2500,
+    num_updates=2100,
     batch=48,
     learning_rate=5e-4,
     seed=41,

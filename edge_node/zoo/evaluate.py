@@ -41,6 +41,7 @@ MODELS = (
     "scene-small",
     "scene-base",
     "scene-neon",
+    "scene-sketch",
 )
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
@@ -213,7 +214,7 @@ def measure_yardsticks(
 
 
 def ceiling(model: str, settings: Settings) -> float:
-    """Return the exact share of held-out scenes after a model's autoencoder: its upper bound."""
+    """Return the exact share of held-out scenes read back after a model's autoencoder."""
     folder = settings.weights / model
     vae = AutoencoderTiny.from_pretrained(folder / "vae", dtype=torch.float32)
     unet = UNet2DConditionModel.load_config(folder / "unet")
