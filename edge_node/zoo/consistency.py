@@ -22,13 +22,14 @@ from edge_node.zoo.denoiser import LatentData, scheduler
 from edge_node.zoo.loop import Recipe, torch_generator
 
 RECIPE = Recipe(
-    num_updates=2100,
+    num_updates=1850,
     batch=48,
     learning_rate=5e-4,
     seed=41,
     restarts=(1600,),
     weight_decay=0.0,
     ema_decay=0.99,
+    checkpoint_every=50,
 )
 GUIDANCE_SCALE = 3.0
 """The teacher's, built into the student."""
