@@ -47,14 +47,18 @@ def write(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
 
 
 def table(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
-    """Return one Markdown table for each scenario that a training is recorded of."""
+    """Return one Markdown table for each scenario that anything is recorded of."""
     return "\n\n".join(_tables(study, cells, results)) + "\n"
 
 
 def _scenarios(cells: Sequence[Cell], results: Path) -> tuple[str, ...]:
-    """Return the scenarios that a training is recorded of."""
+    """Return the scenarios that anything is recorded of."""
     found = dict.fromkeys(cell.config.scenario for cell in cells)
-    return tuple(name for name in found if any(_groups(cells, results, name)))
+    return tuple(
+        name
+        for name in found
+        if any(_groups(cells, results, name)) or _baselines(cells, results, name)
+    )
 
 
 def _groups(
