@@ -1,7 +1,7 @@
 """All trainings of a study, each once, and their table and figure.
 
     python -m controller sweep --config actors.toml [--workers 2]
-    python -m controller sweep --quick                    the same way, in about two minutes
+    python -m controller sweep --quick                    the same way, in about three minutes
     python -m controller sweep --config actors.toml --report    only the table and the figure
 
 A finished training leaves its record in controller/results/STUDY and is not run again; one that was
