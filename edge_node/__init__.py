@@ -6,5 +6,7 @@ import os
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 # diffusers warns at each load about AutoencoderTiny, in its own classes' names.
 os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-# Idle OpenMP threads sleep: spinning ones starve every other process of a small machine.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP's threads spin about a millisecond for their next work, then sleep: a denoiser's many small
+# layers run three times slower where they sleep at once (docs/engine.md).
+os.environ.setdefault("OMP_WAIT_POLICY", "ACTIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "30000")

@@ -11,7 +11,6 @@ Exit codes: 0 drained after SIGTERM or Ctrl-C, 1 failed, 2 bad usage or configur
 """
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
@@ -43,9 +42,9 @@ def main() -> int:
     try:
         file = configs.find(args.config, _CONFIGS)
         config = configs.load(file, NodeConfig, overrides, "python -m edge_node serve")
-        from edge_node.server import serve  # noqa: PLC0415 - torch takes seconds, --help none
+        from edge_node import server  # noqa: PLC0415 - torch takes seconds, --help none
 
-        asyncio.run(serve(config, file.parent))
+        server.run(config, file.parent)
     except configs.ConfigError as error:
         print(f"edge_node: {error}", file=sys.stderr)
         return 2

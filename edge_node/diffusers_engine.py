@@ -86,7 +86,6 @@ class DiffusersEngine:
         self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
-        torch.ones(1 << 20).add_(1)  # OpenMP spins only where its first threads are this one's
         self._loader = Loader(self._device, self._dtype, self.thread)
         self._installed: dict[str, tuple[Weights, Tensor]] = {}
         self._working_bytes: dict[str, int] = {}

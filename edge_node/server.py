@@ -1,9 +1,11 @@
-"""The node's process: builds the node, listens, drains on SIGTERM and Ctrl-C."""
+"""The node's process: builds the node, listens, drains on SIGTERM and Ctrl-C.
+
+The device has the main thread, where it may use every core; the event loop has another.
+"""
 
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +27,15 @@ SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
 """Name under which reflection shows the service."""
 
 
-def build(config: NodeConfig, base: Path) -> Node:
-    """Return the node that a configuration describes; relative paths start at ``base``.
+def run(
+    config: NodeConfig, base: Path, announce: Callable[[str], object] = sys.stdout.write
+) -> None:
+    """Serve until SIGTERM or SIGINT; then refuse new requests, finish the running ones, return.
+
+    Args:
+        config: of the node.
+        base: where its relative paths start.
+        announce: told the address, once it listens.
 
     Raises:
         ConfigError: a source outside the roots, no secret file, no such device.
@@ -43,18 +52,13 @@ def build(config: NodeConfig, base: Path) -> Node:
             secret = file.read_bytes().strip()
         except OSError as error:
             raise ConfigError(f"cannot read ticket_secret_file {file}: {error.strerror}") from error
-    return Node(config, catalog, engine, secret)
+    with contextlib.suppress(KeyboardInterrupt):
+        engine.thread.run(serve(Node(config, catalog, engine, secret), announce))
 
 
-async def serve(
-    config: NodeConfig, base: Path, announce: Callable[[str], object] = sys.stdout.write
-) -> None:
-    """Serve until SIGTERM or SIGINT; then refuse new requests, finish the running ones, return."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopped.set)
-    node = build(config, base)
+async def serve(node: Node, announce: Callable[[str], object]) -> None:
+    """Serve until cancelled; then drain."""
+    config = node.config
     try:
         await node.start()
         servicer = EdgeNodeServicer(node)
@@ -70,7 +74,8 @@ async def serve(
                 registered = asyncio.create_task(
                     keep_registered(node, bound.address, config.controller)
                 )
-            await stopped.wait()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.get_running_loop().create_future()  # until cancelled
             logger.info("draining: at most %g s", config.limits.drain_s)
             node.begin_drain()
             await bound.say_not_serving()

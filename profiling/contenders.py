@@ -22,6 +22,7 @@ from PIL import Image
 from edge_node import denoising, families, samplers
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
+from edge_node.device_thread import DeviceThread
 from edge_node.diffusers_engine import DiffusersEngine
 from edge_node.engine import Job, image_of
 from profiling.subject import Images, generated
@@ -34,20 +35,23 @@ Serve: TypeAlias = Callable[[Job], Awaitable[Images]]
 class Pipeline:
     """diffusers as it comes: one request at a time, or all that wait in one padded batch."""
 
-    def __init__(self, model: ModelConfig, dtype: str, device: str, max_batch: int) -> None:
+    def __init__(
+        self, model: ModelConfig, dtype: str, device: str, max_batch: int, thread: DeviceThread
+    ) -> None:
         (entry,) = Catalog([model])
         self._pipeline = families.load(entry, getattr(torch, dtype), device)
         if model.scheduler:
             own = self._pipeline.scheduler
             self._pipeline.scheduler = samplers.make(model.scheduler, own)
         self._max_batch = max_batch
+        self._thread = thread
         self._device = asyncio.Lock()
         self._waiting: list[tuple[Job, asyncio.Future[Images]]] = []
 
     async def one_by_one(self, job: Job) -> Images:
         """Serve in order of arrival."""
         async with self._device:
-            return (await asyncio.to_thread(self.run, [job]))[0]
+            return (await self._thread.call(self.run, [job]))[0]
 
     async def padded(self, job: Job) -> Images:
         """Serve with all that wait when the device gets free, at the longest step count.
@@ -63,7 +67,7 @@ class Pipeline:
                 if (job, done) not in mates:
                     mates[-1] = (job, done)
                 self._waiting = [waiting for waiting in self._waiting if waiting not in mates]
-                images = await asyncio.to_thread(self.run, [one for one, _ in mates])
+                images = await self._thread.call(self.run, [one for one, _ in mates])
                 for (_, waiting), image in zip(mates, images, strict=True):
                     waiting.set_result(image)
         return await done

@@ -160,15 +160,15 @@ def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[fl
     ]
 
 
-async def compare(settings: Settings) -> dict[str, Any]:
-    """Run every contender in both loops; return the record."""
+async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]:
+    """Run every contender in both loops, all in the engine's thread; return the record."""
     requests = jobs(settings)
-    engine = DiffusersEngine(settings.engine)
     (entry,) = Catalog([settings.model])
     await engine.load(entry)
-    pipeline = Pipeline(
-        *(settings.model, settings.engine.dtype),
-        *("cuda" if engine.device_uuid else "cpu", settings.in_flight),
+    device = "cuda" if engine.device_uuid else "cpu"
+    pipeline = await engine.thread.call(
+        *(Pipeline, settings.model, settings.engine.dtype, device),
+        *(settings.in_flight, engine.thread),
     )
     async with node(settings.model, settings.engine) as client:
         contenders: dict[str, Serve] = {
@@ -228,7 +228,7 @@ async def overhead_ratios(
     long = replace(job, num_steps=50)
     ratios = []
     for _ in range(rounds + 1):
-        bare_s = await asyncio.to_thread(pipeline.bare_step_s, long)
+        bare_s = await engine.thread.call(pipeline.bare_step_s, long)
         ends_s = []
         async with aclosing(engine.generate(long)) as events:
             async for event in events:
@@ -304,7 +304,8 @@ def main() -> int:
     settings = tyro.cli(Settings, description=__doc__)
     logs.setup("WARNING")
     settings.out.mkdir(parents=True, exist_ok=True)
-    record = asyncio.run(compare(settings))
+    engine = DiffusersEngine(settings.engine)
+    record = engine.thread.run(compare(settings, engine))
     text = table(record)
     (settings.out / "serving.json").write_text(json.dumps(record, indent=1) + "\n")
     (settings.out / "serving.md").write_text(text)

@@ -4,7 +4,6 @@ Owns the link to what generates, and what is timed. Refuses to decide how often.
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
-import asyncio
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,24 +47,25 @@ class Served:
         self._entry = sources.entry(model)
         self._device = device
         self._engine = DiffusersEngine(EngineConfig(device=device, dtype=model.dtype))
+        self._run = self._engine.thread.run  # the device in this thread, as a node has it
         self._telemetry = TelemetryReader(self._engine.device_name, self._engine.device_uuid)
 
     def __enter__(self) -> "Served":
         return self
 
     def __exit__(self, *_: object) -> None:
-        asyncio.run(self._engine.close())
+        self._run(self._engine.close())
 
     def load(self) -> tuple[int, float]:
         """Return the bytes of the loaded nets and the seconds of loading."""
         begin = perf_counter()
-        resident_bytes = asyncio.run(self._engine.load(self._entry))
+        resident_bytes = self._run(self._engine.load(self._entry))
         return resident_bytes, perf_counter() - begin
 
     def evict(self) -> tuple[int, float]:
         """Return the bytes that came back and the seconds of evicting."""
         before, begin = self._used_bytes(), perf_counter()
-        asyncio.run(self._engine.evict(self._model.model_id))
+        self._run(self._engine.evict(self._model.model_id))
         evict_s = perf_counter() - begin
         return before - self._used_bytes(), evict_s
 
@@ -83,7 +83,7 @@ class Served:
             width_px=self._model.width_px,
             height_px=self._model.height_px,
         )
-        return asyncio.run(self._generate(job))
+        return self._run(self._generate(job))
 
     async def _generate(self, job: Job) -> Shot:
         energy_j, begin = self._telemetry.energy_j(), perf_counter()

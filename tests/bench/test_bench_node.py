@@ -1,6 +1,5 @@
 """What the node adds to a bare pipeline call: the same images three ways, interleaved."""
 
-import asyncio
 import time
 
 import numpy as np
@@ -25,7 +24,8 @@ MODEL, PROMPT, ROUNDS, NUM_STEPS = "scene-base", "a large red circle at the cent
 
 @pytest.mark.bench
 def test_what_the_node_adds_to_the_pipeline(capsys):
-    ways = asyncio.run(_measure())
+    engine = DiffusersEngine(EngineConfig())
+    ways = engine.thread.run(_measure(engine))
     bare = np.array(ways["pipeline"])
     with capsys.disabled():
         print(f"\n{MODEL}, {NUM_STEPS} steps, one request at a time, {ROUNDS} rounds")
@@ -37,10 +37,9 @@ def test_what_the_node_adds_to_the_pipeline(capsys):
     assert np.median(np.array(ways["node over gRPC"]) / bare) < 1.5
 
 
-async def _measure() -> dict[str, list[float]]:
+async def _measure(engine: DiffusersEngine) -> dict[str, list[float]]:
     models = (ModelConfig(model_id=MODEL, source=f"builtin:{MODEL}"),)
     config = NodeConfig(models=models, cache=CacheConfig(capacity_bytes=10**9))
-    engine = DiffusersEngine(EngineConfig())
     node = Node(config, Catalog(models), engine)
     await node.cache.load(MODEL)
     pipeline = StableDiffusionPipeline.from_pretrained(ZOO / MODEL, dtype=torch.float32)
@@ -56,12 +55,14 @@ async def _measure() -> dict[str, list[float]]:
     ):
         for index in range(ROUNDS + 2):
             began_s = [time.perf_counter()]
-            await asyncio.to_thread(
-                pipeline,
-                PROMPT,
-                num_inference_steps=NUM_STEPS,
-                guidance_scale=3.0,
-                generator=torch.Generator().manual_seed(index),
+            await engine.thread.call(
+                lambda seed: pipeline(
+                    PROMPT,
+                    num_inference_steps=NUM_STEPS,
+                    guidance_scale=3.0,
+                    generator=torch.Generator().manual_seed(seed),
+                ),
+                index,
             )
             began_s.append(time.perf_counter())
             async for _ in engine.generate(_job(index)):
