@@ -278,6 +278,9 @@ def main() -> int:
         _write(settings, "soak", record, soak.table(record))
         soak.draw(record, settings.out / "soak.png")
         return 0
+    if len(models) + settings.full_size < 2:
+        sys.stderr.write(f"--zoo: one model runs while another loads, got {len(models)}\n")
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         if settings.full_size:
             write_full_size(Path(folder) / "full-size")

@@ -11,6 +11,12 @@ from grpc_reflection.v1alpha import reflection
 from protos.config import ConfigError
 from protos.wire import OPTIONS
 
+_PENDING = tuple(
+    (f"grpc.server.max_pending_requests{bound}", 100_000) for bound in ("", "_hard_limit")
+)
+"""Calls that have come but not reached Python. gRPC cancels what is above 3,000 without a word;
+here they reach the servicer, whose own limits refuse by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listening:
@@ -40,7 +46,7 @@ async def listening(
     Raises:
         ConfigError: the address cannot be bound.
     """
-    server = grpc.aio.server(options=OPTIONS)
+    server = grpc.aio.server(options=OPTIONS + _PENDING)
     add(server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

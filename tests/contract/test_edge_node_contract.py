@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import replace
 
 import grpc
@@ -15,7 +16,7 @@ from protos import edge_node_pb2, errors
 from protos.clients import EdgeNodeClient
 from protos.config import ConfigError
 from protos.edge_node_pb2_grpc import EdgeNodeServiceStub, add_EdgeNodeServiceServicer_to_server
-from protos.messages import Done, GenerateRequest, Progress, Role
+from protos.messages import Done, GenerateRequest, ImageChunk, Progress, Role
 from protos.serving import listening
 from tests import fakes
 
@@ -148,6 +149,46 @@ def test_a_client_that_leaves_frees_the_node():
                 while (await client.status()).num_active:
                     await asyncio.sleep(0.01)
             assert not engine.running
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_leaves_in_mid_transfer_frees_the_node():
+    async def scenario():
+        node, _ = fakes.node()
+        async with served(node) as (client, _):
+            await client.load_model("a")
+            slow = replace(REQUEST, num_steps=1, rate_bps=20e3)  # seconds for the image
+            async with contextlib.aclosing(client.generate(slow)) as events:
+                async for event in events:
+                    if isinstance(event, ImageChunk):
+                        break
+            async with asyncio.timeout(2):
+                while (await client.status()).num_active:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
+
+
+def test_ten_thousand_requests_at_once_are_each_served_or_refused_by_name():
+    async def ask(client, number):
+        try:
+            events = await collect(client, replace(REQUEST, request_id=f"r{number}"), 100)
+        except errors.OverloadedError as error:
+            return str(error)
+        return type(events[-1])
+
+    async def scenario():
+        node, engine = fakes.node()
+        engine.step_s = 0.01
+        async with served(node) as (client, _):
+            await client.load_model("a")
+            answers = Counter(await asyncio.gather(*(ask(client, n) for n in range(10_000))))
+            assert answers.pop(Done) >= node.config.limits.max_queue
+            assert answers.total() > 5_000
+            assert all("the queue is full: max_queue 64, got 64" in text for text in answers)
+            status = await client.status()
+            assert (status.num_active, status.queue_depth) == (0, 0)
 
     asyncio.run(scenario())
 
