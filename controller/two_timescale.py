@@ -10,9 +10,8 @@
             the mean utility over the frame's slots, loads included, is DDQN's reward
             DDQN learns
 
-Owns this loop and both replays. The agents are ddqn.py and d3pg.py; what they read and answer is
-learned_policy.py's, how rewards come to scale two_timescale_rewards.py's, the system, many
-environments side by side, simulator.py's. Refuses files and clocks: train.py has them.
+Owns this loop and both replays. The agents are ddqn.py and d3pg.py; learned_policy.py has what they
+read and answer, two_timescale_rewards.py rewards, train.py files and clocks.
 
 A decision is stored once its successor is known: a slot's when the next slot is observed, a frame's
 when the next frame begins. Rewards are stored as they are and normalised when they are drawn.

@@ -101,7 +101,7 @@ class EngineConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision of the resident weights."""
     num_threads: int = 0
-    """CPU threads of the nets; 0: as many as cores."""
+    """CPU threads of the nets; 0: as many as cores. 1 where other programs keep cores busy."""
     max_batch_rows: int = 0
     """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
     is first loaded (doubled as long as that saves time per row)."""
@@ -110,6 +110,7 @@ class EngineConfig:
         _require(
             self.max_batch_rows >= 0, f"max_batch_rows must be >= 0, got {self.max_batch_rows}"
         )
+        _require(self.num_threads >= 0, f"num_threads must be >= 0, got {self.num_threads}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

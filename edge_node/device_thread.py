@@ -41,7 +41,10 @@ class DeviceThread:
             raise RuntimeError("the device's thread runs already")
         done: Future[T] = Future()
         task: Future[asyncio.Task[T]] = Future()
-        events = threading.Thread(target=_run_events, args=(main, task, done), name="events")
+        # A daemon: where this loop breaks, the program ends with the error and waits for nothing.
+        events = threading.Thread(
+            target=_run_events, args=(main, task, done), name="events", daemon=True
+        )
         self._is_run = True
         done.add_done_callback(lambda _: self._calls.put(None))
         with _cancelled_by_signals(task):

@@ -72,6 +72,21 @@ def test_an_error_of_the_coroutine_or_of_a_call_reaches_who_asked():
         thread.run(main())
 
 
+def test_where_the_loop_breaks_the_caller_is_told_and_the_coroutine_not_waited_for():
+    def fail():
+        raise ValueError("no such number of threads")
+
+    thread = DeviceThread(idle, fail)
+    ends = threading.Event()
+
+    async def main():
+        await asyncio.to_thread(ends.wait)
+
+    with pytest.raises(ValueError, match="no such number of threads"):
+        thread.run(main())
+    ends.set()
+
+
 def test_a_thread_runs_only_once_at_a_time():
     thread = DeviceThread(idle, lambda: None)
     thread.submit(int).result()
