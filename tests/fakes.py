@@ -101,6 +101,23 @@ class FakeEngine:
         self.resident.clear()
 
 
+def job(seed: int = 1, model_id: str = "tiny", **changes) -> Job:
+    """Return a small request for an engine."""
+    fields = {
+        "request_id": f"r{seed}",
+        "model_id": model_id,
+        "prompt": "a red circle",
+        "negative_prompt": "",
+        "num_steps": 4,
+        "guidance_scale": 3.0,
+        "seed": seed,
+        "scheduler": "",
+        "width_px": 64,
+        "height_px": 64,
+    }
+    return Job(**(fields | changes))
+
+
 def model(name: str, **changes: object) -> ModelConfig:
     return ModelConfig(model_id=name, source=f"hub:test/{name}", **changes)
 

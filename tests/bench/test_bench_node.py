@@ -10,7 +10,6 @@ from diffusers import StableDiffusionPipeline
 from edge_node.catalog import ZOO, Catalog
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig, NodeConfig
 from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job
 from edge_node.node import Node
 from edge_node.server import SERVICE
 from edge_node.servicer import EdgeNodeServicer
@@ -18,6 +17,7 @@ from protos.clients import EdgeNodeClient
 from protos.edge_node_pb2_grpc import add_EdgeNodeServiceServicer_to_server
 from protos.messages import GenerateRequest
 from protos.serving import listening
+from tests.fakes import job
 
 MODEL, PROMPT, ROUNDS, NUM_STEPS = "scene-base", "a large red circle at the center", 15, 20
 
@@ -65,7 +65,7 @@ async def _measure(engine: DiffusersEngine) -> dict[str, list[float]]:
                 index,
             )
             began_s.append(time.perf_counter())
-            async for _ in engine.generate(_job(index)):
+            async for _ in engine.generate(job(index, MODEL, prompt=PROMPT, num_steps=NUM_STEPS)):
                 pass
             began_s.append(time.perf_counter())
             request = GenerateRequest(
@@ -84,18 +84,3 @@ async def _measure(engine: DiffusersEngine) -> dict[str, list[float]]:
                     way.append(float(seconds))
     await node.close()
     return ways
-
-
-def _job(seed: int) -> Job:
-    return Job(
-        request_id="bench",
-        model_id=MODEL,
-        prompt=PROMPT,
-        negative_prompt="",
-        num_steps=NUM_STEPS,
-        guidance_scale=3.0,
-        seed=seed,
-        scheduler="",
-        width_px=64,
-        height_px=64,
-    )

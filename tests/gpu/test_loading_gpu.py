@@ -9,25 +9,11 @@ import torch
 from edge_node.catalog import Catalog
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig
 from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, image_of
+from edge_node.engine import image_of
 from edge_node.model_cache import ModelCache
+from tests.fakes import job
 
 pytestmark = pytest.mark.gpu
-
-
-def job(model_id: str, seed: int) -> Job:
-    return Job(
-        request_id=f"{model_id}-{seed}",
-        model_id=model_id,
-        prompt="a red circle",
-        negative_prompt="",
-        num_steps=6,
-        guidance_scale=3.0,
-        seed=seed,
-        scheduler="",
-        width_px=64,
-        height_px=64,
-    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -45,7 +31,7 @@ def test_a_model_comes_and_goes_by_host_copies_beside_another_that_runs(model_ro
         assert all(block.is_pinned() for block in engine._loader._staged.values())
         assert engine.working_bytes("tiny") > 0
         assert "working memory, reserve_bytes is 1" in caplog.text
-        alone = [(await image_of(engine, job("tiny", seed))).pixels for seed in range(3)]
+        alone = [(await image_of(engine, job(seed, num_steps=6))).pixels for seed in range(3)]
         await cache.load("small")
         await cache.evict("small")
         before = torch.cuda.memory_allocated()
@@ -59,7 +45,7 @@ def test_a_model_comes_and_goes_by_host_copies_beside_another_that_runs(model_ro
 
         loading = asyncio.create_task(load_in_a_loop())
         for turn in range(30):
-            image = (await image_of(engine, job("tiny", turn % 3))).pixels
+            image = (await image_of(engine, job(turn % 3, num_steps=6))).pixels
             assert np.array_equal(image, alone[turn % 3])
         stop = True
         await loading

@@ -10,31 +10,13 @@ import torch
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import ImageDone, Job, StepDone
+from edge_node.engine import Job, StepDone, image_of
 from protos.errors import GenerationError, NotResidentError, OverloadedError
+from tests.fakes import job
 
 
-def job(index: int, **changes) -> Job:
-    fields = {
-        "request_id": f"r{index}",
-        "model_id": "tiny",
-        "prompt": "a red circle",
-        "negative_prompt": "",
-        "num_steps": 4,
-        "guidance_scale": 3.0,
-        "seed": index,
-        "scheduler": "",
-        "width_px": 64,
-        "height_px": 64,
-    }
-    return Job(**(fields | changes))
-
-
-async def image_of(engine: DiffusersEngine, one: Job):
-    async with aclosing(engine.generate(one)) as stream:
-        events = [event async for event in stream]
-    assert isinstance(events[-1], ImageDone)
-    return events[-1].pixels
+async def pixels(engine: DiffusersEngine, one: Job):
+    return (await image_of(engine, one)).pixels
 
 
 def run(model_root, scenario):
@@ -62,9 +44,9 @@ def test_out_of_memory_in_a_step_makes_the_batch_smaller_and_loses_nobody(model_
             raise torch.OutOfMemoryError("no memory")
 
     async def scenario(engine, pipeline):
-        expected = [await image_of(engine, job(index)) for index in range(4)]
+        expected = [await pixels(engine, job(index)) for index in range(4)]
         hook = pipeline.unet.register_forward_pre_hook(full)
-        found = await asyncio.gather(*(image_of(engine, job(index)) for index in range(4)))
+        found = await asyncio.gather(*(pixels(engine, job(index)) for index in range(4)))
         hook.remove()
         return expected, found
 
@@ -82,9 +64,9 @@ def test_out_of_memory_alone_is_told_and_the_next_request_is_served(model_root):
     async def scenario(engine, pipeline):
         hook = pipeline.unet.register_forward_pre_hook(full)
         with pytest.raises(OverloadedError, match="no memory left for request 'r0'"):
-            await image_of(engine, job(0))
+            await pixels(engine, job(0))
         hook.remove()
-        return await image_of(engine, job(1))
+        return await pixels(engine, job(1))
 
     assert run(model_root, scenario).shape == (64, 64, 3)
 
@@ -101,7 +83,7 @@ def test_a_prompt_that_breaks_the_encoder_fails_alone(model_root):
         pipeline.text_encoder.register_forward_pre_hook(fail, with_kwargs=True)
         prompts = ["a red circle", "green", "a blue square"]
         return await asyncio.gather(
-            *(image_of(engine, job(i, prompt=prompt)) for i, prompt in enumerate(prompts)),
+            *(pixels(engine, job(i, prompt=prompt)) for i, prompt in enumerate(prompts)),
             return_exceptions=True,
         )
 
@@ -123,7 +105,7 @@ def test_who_leaves_is_out_at_the_next_step_and_the_others_go_on(model_root):
                     if event == StepDone(2):
                         return
 
-        _, image = await asyncio.gather(leaver(), image_of(engine, job(1, num_steps=12)))
+        _, image = await asyncio.gather(leaver(), pixels(engine, job(1, num_steps=12)))
         return image
 
     assert run(model_root, scenario).shape == (64, 64, 3)
@@ -136,7 +118,7 @@ def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):
     async def scenario(engine, _):
         gate = threading.Event()
         busy = engine.thread.submit(gate.wait)  # the join waits behind this
-        caller = asyncio.ensure_future(image_of(engine, job(0, num_steps=50)))
+        caller = asyncio.ensure_future(pixels(engine, job(0, num_steps=50)))
         await asyncio.sleep(0.05)
         caller.cancel()
         gate.set()
@@ -152,6 +134,6 @@ def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):
 def test_a_model_that_is_not_loaded_is_named(model_root):
     async def scenario(engine, _):
         with pytest.raises(NotResidentError, match="'other'"):
-            await image_of(engine, job(0, model_id="other"))
+            await pixels(engine, job(0, model_id="other"))
 
     run(model_root, scenario)

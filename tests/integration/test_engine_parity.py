@@ -13,7 +13,7 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.diffusers_engine import DiffusersEngine
 from edge_node.engine import ImageDone, Job, Started, StepDone
 from protos.errors import InvalidRequestError
-from tests import tiny_models
+from tests import fakes, tiny_models
 
 SIZE_PX = 16
 OWN = {"sd": "ddim", "lcm": "lcm", "sdxl": "euler", "sd3": "flow_euler"}
@@ -21,18 +21,14 @@ OWN = {"sd": "ddim", "lcm": "lcm", "sdxl": "euler", "sd3": "flow_euler"}
 
 def job(index: int, model_id: str = "m", **changes) -> Job:
     fields = {
-        "request_id": f"r{index}",
-        "model_id": model_id,
         "prompt": ["a red circle", "a small blue square at the left", "green", ""][index % 4],
         "negative_prompt": ["", "yellow"][index % 2],
         "num_steps": [3, 7, 1, 5][index % 4],
         "guidance_scale": [3.0, 1.0, 7.5, 0.0][index % 4],
-        "seed": 100 + index,
-        "scheduler": "",
         "width_px": SIZE_PX,
         "height_px": SIZE_PX,
     }
-    return Job(**(fields | changes))
+    return fakes.job(100 + index, model_id, **(fields | changes))
 
 
 def alone(pipeline, one: Job, output_type: str):

@@ -20,6 +20,7 @@ from edge_node.diffusers_engine import DiffusersEngine
 from edge_node.engine import Job, image_of
 from edge_node.model_cache import ModelCache
 from protos.errors import ModelLoadError, OverloadedError
+from tests.fakes import job
 
 UNET = Path("unet", "diffusion_pytorch_model.safetensors")
 TEXT = Path("text_encoder", "model.safetensors")
@@ -28,21 +29,6 @@ TEXT = Path("text_encoder", "model.safetensors")
 def catalog(root: Path) -> Catalog:
     models = [ModelConfig(model_id=name, source=f"folder:{name}") for name in ("tiny", "small")]
     return Catalog(models, [root])
-
-
-def job(model_id: str = "tiny", seed: int = 1, num_steps: int = 6) -> Job:
-    return Job(
-        request_id=f"{model_id}-{seed}",
-        model_id=model_id,
-        prompt="a red circle",
-        negative_prompt="",
-        num_steps=num_steps,
-        guidance_scale=3.0,
-        seed=seed,
-        scheduler="",
-        width_px=64,
-        height_px=64,
-    )
 
 
 def run(scenario, dtype: str = "float32"):
@@ -103,7 +89,7 @@ def test_images_do_not_depend_on_what_loads_meanwhile(model_root, dtype):
 
     async def scenario(engine):
         await engine.load(models.get("tiny"))
-        alone = [await pixels(engine, job(seed=seed)) for seed in range(4)]
+        alone = [await pixels(engine, job(seed, num_steps=6)) for seed in range(4)]
         num_loads, is_done = 0, False
 
         async def load_in_a_loop():
@@ -120,7 +106,7 @@ def test_images_do_not_depend_on_what_loads_meanwhile(model_root, dtype):
         loading = asyncio.create_task(load_in_a_loop())
         beside = []
         while num_loads < 4:
-            beside.append(await pixels(engine, job(seed=len(beside) % 4)))
+            beside.append(await pixels(engine, job(len(beside) % 4, num_steps=6)))
         is_done = True
         await loading
         return alone, beside
@@ -138,11 +124,11 @@ def test_a_load_from_the_host_copy_does_not_touch_the_disk(own_model_root):
             CacheConfig(capacity_bytes=10**9, host_capacity_bytes=10**9), models, engine
         )
         await cache.set_cache(["tiny"])
-        before = await pixels(engine, job())
+        before = await pixels(engine, job(num_steps=6))
         await cache.set_cache(["small"])
         shutil.rmtree(own_model_root)
         await cache.set_cache(["tiny"])
-        assert np.array_equal(await pixels(engine, job()), before)
+        assert np.array_equal(await pixels(engine, job(num_steps=6)), before)
         assert cache.host_used_bytes == sum(i.resident_bytes for i in cache.infos())
 
     run(scenario)
@@ -153,14 +139,14 @@ def test_weights_that_changed_on_the_disk_are_built_anew(own_model_root):
 
     async def scenario(engine):
         await engine.load(models.get("tiny"))
-        before = await pixels(engine, job())
+        before = await pixels(engine, job(num_steps=6))
         await engine.load(models.get("small"))
-        other = await pixels(engine, job("small"))
+        other = await pixels(engine, job(model_id="small", num_steps=6))
         await engine.evict("tiny")
         shutil.rmtree(own_model_root / "tiny")
         shutil.copytree(own_model_root / "small", own_model_root / "tiny")
         await engine.load(models.get("tiny"))
-        after = await pixels(engine, job())
+        after = await pixels(engine, job(num_steps=6))
         assert np.array_equal(after, other)
         assert not np.array_equal(after, before)
 
@@ -212,7 +198,7 @@ def test_a_damaged_folder_is_refused_and_nothing_changes(
     async def scenario(engine):
         cache = ModelCache(CacheConfig(capacity_bytes=10**9), models, engine)
         await cache.load("tiny")
-        before = await pixels(engine, job())
+        before = await pixels(engine, job(num_steps=6))
         if was_loaded:
             await cache.load("small")
             await cache.evict("small")
@@ -226,7 +212,7 @@ def test_a_damaged_folder_is_refused_and_nothing_changes(
                 await attempt
         assert cache.resident == ("tiny",)
         assert cache.used_bytes == used_bytes
-        assert np.array_equal(await pixels(engine, job()), before)
+        assert np.array_equal(await pixels(engine, job(num_steps=6)), before)
 
     small: Entry = models.get("small")
     run(scenario)
@@ -253,16 +239,16 @@ def test_memory_that_runs_out_in_a_load_is_told_and_nothing_changes(
         budget = CacheConfig(capacity_bytes=10**9, host_capacity_bytes=10**9)
         cache = ModelCache(budget, models, engine)
         await cache.load("tiny")
-        before = await pixels(engine, job())
+        before = await pixels(engine, job(num_steps=6))
         num_left = num_before
         with pytest.raises(OverloadedError, match=r"no memory left to load 'small': \d+ bytes"):
             await cache.load("small")
         num_left = 10**9
         assert cache.resident == ("tiny",)
         assert set(engine._loader._staged) == {"tiny", *(["small"] if num_before else [])}
-        assert np.array_equal(await pixels(engine, job()), before)
+        assert np.array_equal(await pixels(engine, job(num_steps=6)), before)
         await cache.load("small")
-        assert (await pixels(engine, job("small"))).shape == (64, 64, 3)
+        assert (await pixels(engine, job(model_id="small", num_steps=6))).shape == (64, 64, 3)
 
     run(scenario)
 
@@ -286,6 +272,6 @@ def test_a_load_that_is_cancelled_at_any_moment_leaves_the_books_right(model_roo
             if "small" in cache.resident:
                 await cache.evict("small")
         await cache.load("small")
-        assert (await pixels(engine, job("small"))).shape == (64, 64, 3)
+        assert (await pixels(engine, job(model_id="small", num_steps=6))).shape == (64, 64, 3)
 
     run(scenario)
