@@ -3,14 +3,14 @@
 Owns the map from a net's raw action to bandwidth shares on the simplex and integer denoising steps
 within every node's budget. Total: out-of-range values are clipped; what is not finite is refused.
 
-    raw bandwidth logit x   share = exp(SCALE x) / sum of the same over who asks
-    raw steps y             wanted = fewest + ((y + 1) / 2)^STEP_POWER * (most - fewest), real
+    raw bandwidth logit x   share = exp(LOGIT_SCALE x) / sum of the same over who asks
+    raw steps y             fill = min(1, level * exp(WISH_SCALE y))
+                            real steps = fewest + fill * (useful - fewest)
 
-Most images of a crowded slot should get few of the many steps that they may get; on a straight
-scale all of that would lie next to -1, where tanh is flat: hence the power.
-
-Where a node's requests want more compute than the node has, the steps above the fewest shrink by
-one common factor. Then every real number of steps is rounded down, and up again in order of the
+useful: the curve's second knee, beyond which more steps improve nothing. level is 1 where a node's
+compute lasts for that: then y >= 0 means all useful steps, and less a part of them. Where it does
+not last, the level falls until it does, as in water filling: those of larger y stay full, the
+others share the rest. Then every real number of steps is rounded down, and up again in order of the
 remainder while the budget lasts.
 """
 
@@ -19,11 +19,12 @@ from numpy.typing import ArrayLike
 
 from controller.dynamics import Array, Ints
 from controller.observations import RAW_ACTION, AllocationArrays, SlotArrays
+from controller.water_filling import fills
 
 LOGIT_SCALE = 3.0
 """The widest share is at most exp(2 * 3) = 403 times the narrowest."""
 
-STEP_POWER = 2
+WISH_SCALE = 5.0
 
 _ROUNDING = 1e-12
 
@@ -54,12 +55,12 @@ def _shares(logits: Array, slot: SlotArrays) -> Array:
 
 def _num_steps(raw: Array, slot: SlotArrays) -> Ints:
     fewest = slot.bounds.min_num_steps
-    extra = ((raw + 1) / 2) ** STEP_POWER * (slot.max_num_steps - fewest)
+    extra = slot.useful_num_steps - fewest
     step_s = slot.node_step_s  # [env, node, user], 0 where the request is not the node's
     spare_s = np.maximum(slot.bounds.compute_budget_s - fewest * step_s.sum(axis=-1), 0.0)
-    wanted_s = (step_s * extra[:, None]).sum(axis=-1)
-    factor = np.minimum(1.0, spare_s / np.where(wanted_s > 0, wanted_s, 1.0))
-    real = np.where(slot.members, extra[:, None] * factor[..., None], 0.0)
+    wishes = np.broadcast_to(np.exp(WISH_SCALE * raw)[:, None], step_s.shape)
+    fill = fills(wishes, step_s * extra[:, None], spare_s)
+    real = np.where(slot.members, fill * extra[:, None], 0.0)
     whole = np.floor(real)
     rest = real - whole
     left_s = spare_s - (step_s * whole).sum(axis=-1)

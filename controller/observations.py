@@ -109,6 +109,12 @@ class SlotArrays:
         return np.asarray(self.nodes[:, None, :] == np.arange(self.num_nodes)[:, None])
 
     @property
+    def useful_num_steps(self) -> Array:
+        """[env, user]: the curve's second knee, real, within the fewest and the most steps."""
+        knee = self.table.curve[self.models, 2]
+        return np.clip(knee, self.bounds.min_num_steps, self.max_num_steps)
+
+    @property
     def node_step_s(self) -> Array:
         """[env, node, user]: seconds of a denoising step, 0 where another node serves."""
         return np.where(self.members, self.step_s[:, None, :], 0.0)

@@ -11,6 +11,8 @@ CPU. Repeats alternate between limit and load, so that a busy machine hits both 
 Writes loading.json and loading.md, or soak.json, soak.md and soak.png.
 """
 
+import edge_node  # isort: skip  # noqa: F401 - its settings for OpenMP, before torch's import
+
 import asyncio
 import json
 import os

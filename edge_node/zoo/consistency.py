@@ -22,11 +22,11 @@ from edge_node.zoo.denoiser import LatentData, scheduler
 from edge_node.zoo.loop import Recipe, torch_generator
 
 RECIPE = Recipe(
-    num_updates=1850,
+    num_updates=3450,
     batch=48,
     learning_rate=5e-4,
     seed=41,
-    restarts=(1600,),
+    restarts=(1600, 1850),
     weight_decay=0.0,
     ema_decay=0.99,
     checkpoint_every=50,

@@ -104,21 +104,22 @@ def test_the_shares_are_the_softmax_of_the_scaled_logits():
 
 def test_steps_within_the_budget_are_those_asked_for_and_rounded_up():
     ample = AllocationConfig(min_num_steps=1, max_num_steps=20, compute_budget_s=50.0)
-    # Of 19 more steps than 1: none, (1 / 2)^2 = 4.75, all; of model c's 7 more: 1.75, all.
-    raw = [[[0, -1.0], [0, 0.0], [0, 1.0], [0, 0.0], [0, 9.0]]]
-    action = amend(raw, slot([0, 0, 0, 2, 2], allocation=ample))
-    assert action.num_steps.tolist() == [[1, 6, 20, 3, 8]]
+    # Of model a's 9 useful steps more than 1: exp(-5) and exp(-1), 0.06 and 3.3, all, all; of
+    # model c's 3: exp(-1), 1.1, and all.
+    raw = [[[0, -1.0], [0, -0.2], [0, 0.0], [0, 1.0], [0, -0.2], [0, 9.0]]]
+    action = amend(raw, slot([0, 0, 0, 0, 2, 2], allocation=ample))
+    assert action.num_steps.tolist() == [[2, 5, 10, 10, 3, 4]]
 
 
-def test_steps_beyond_the_budget_shrink_in_proportion():
-    # 3 s: the fewest steps of 0.1 and 0.2 s take 0.3 s; 19 more of each would take 5.7 s. Of them
-    # 2.7 / 5.7 * 19 = 9 each fit.
-    action = amend([[[0, 1.0], [0, 1.0]]], slot([0, 1]))
-    assert action.num_steps.tolist() == [[10, 10]]
-    # 0.1, 0.1 and 0.1 s: (3 - 0.3) / 5.7 * 19 = 9 each
-    assert amend([[[0, 1.0]] * 3], slot([0, 0, 0])).num_steps.tolist() == [[10, 10, 10]]
-    # four: 26 extra steps fit, 6.5 each; two of the equal remainders are rounded up
+def test_steps_beyond_the_budget_are_shared_by_those_who_wish_less():
+    # 3 s: the fewest steps of 0.1 and 0.2 s take 0.3 s. Of the 2.7 s left 9 more of the first take
+    # 0.9 s, and 9 of the other would take exactly the rest.
+    assert amend([[[0, 1.0], [0, 1.0]]], slot([0, 1])).num_steps.tolist() == [[10, 10]]
+    # of four at 0.1 s: 26 extra steps fit, 6.5 each; two of the equal remainders are rounded up
     assert sorted(amend([[[0, 1.0]] * 4], slot([0] * 4)).num_steps[0].tolist()) == [7, 7, 8, 8]
+    # two wish much more: they have their 9, the others 4 each
+    raw = [[[0, 1.0], [0, 0.0], [0, 1.0], [0, 0.0]]]
+    assert amend(raw, slot([0] * 4)).num_steps.tolist() == [[10, 5, 10, 5]]
 
 
 def test_a_wrong_shape_is_refused():
