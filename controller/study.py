@@ -1,4 +1,4 @@
-"""A study: one training's configuration, a grid of changes to it, and seeds.
+"""A study: one training's configuration, changes to it, and seeds.
 
 Owns the study's file, its cells (one training each) and what a finished cell leaves: one small JSON
 file, committed, that figures are made from. Refuses to train (sweep.py) and to draw
@@ -9,17 +9,20 @@ file, committed, that figures are made from. Refuses to train (sweep.py) and to 
     [grid]                                        # every combination, the first key slowest
     scenario = ["default", "tight-memory"]
     "learning.allocation.nets.actor" = ["diffusion", "mlp"]
+    [alone]                                       # at each point of the grid, one after the other
+    "scenario.num_users" = [6, 10, 14]            # a number of the scenario itself
+    "learning.allocation.nets.chain_len" = [1, 5]
     [train]                                       # a training's whole configuration
 
 A cell is known by a hash of its resolved configuration, scenario included: its record is used as
-long as nothing of these has changed.
+long as nothing of these has changed, and cells that come to the same are one training.
 """
 
 import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +34,9 @@ from protos import config as configs
 from protos.config import ConfigError, to_json
 from protos.manifest import Manifest
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[float, ...]
+SCENARIO = "scenario."
+"""Before the keys of a scenario."""
 _T = TypeVar("_T")
 
 
@@ -43,8 +48,11 @@ class StudyConfig:
     """What varies, for the heading of its figures."""
     seeds: tuple[int, ...]
     """Of the trainings."""
-    grid: dict[str, tuple[Value, ...]]
-    """Dotted key of the training's configuration -> its values."""
+    grid: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """Dotted key of the training's configuration -> its values, in every combination."""
+    alone: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """The same, or after "scenario." a key of the scenario's; but each value alone, all else as at
+    the point of the grid. The figure has a column for each key, its values on the x axis."""
     test_episodes: int = 5
     """Episodes that trained policies and baselines are rated on; no training sees them."""
     test_envs: int = 8
@@ -55,9 +63,10 @@ class StudyConfig:
     """What all trainings share."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "grid"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} must not be empty")
+        if not self.seeds:
+            raise ValueError("seeds must not be empty")
+        if not (self.grid or self.alone):
+            raise ValueError("grid and alone must not both be empty")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         for name in ("test_episodes", "test_envs"):
@@ -73,6 +82,8 @@ class Cell:
 
     labels: dict[str, Value]
     """Its point of the grid: the last part of each key -> the value."""
+    alone: tuple[str, Value] | None
+    """What differs alone from that point: key and value."""
     config: TrainConfig
     scenario: ScenarioConfig
     test_episodes: int
@@ -81,10 +92,27 @@ class Cell:
     @property
     def name(self) -> str:
         """What it is, readable and as a hash; a file's name."""
-        values = "-".join(Path(str(value)).stem for value in self.labels.values())
+        actor = self.config.learning.allocation.nets.actor
         told = asdict(self)
-        del told["labels"], told["config"]["output"], told["config"]["checkpoint_every"]
-        return f"{values}-s{self.config.seed}-{hashlib.sha256(to_json(told)).hexdigest()[:8]}"
+        del told["labels"], told["alone"]
+        del told["config"]["output"], told["config"]["checkpoint_every"]
+        return f"{self.place}-{actor}-s{self.config.seed}-{_hash(told)}"
+
+    @property
+    def point(self) -> str:
+        """Its name but for the seed: trainings that share it are alike."""
+        return replace(self, config=replace(self.config, seed=0)).name
+
+    @property
+    def place(self) -> str:
+        """The scenario's name, without its folder."""
+        return Path(self.config.scenario).stem
+
+    @property
+    def baselines(self) -> str:
+        """The name of the file of the baselines on its test episodes."""
+        told = (asdict(self.scenario), self.test_episodes, self.test_envs)
+        return f"baselines-{self.place}-{_hash(told)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +131,7 @@ class CellRecord:
     """What a finished training leaves."""
 
     labels: dict[str, Value]
+    alone: tuple[str, Value] | None
     config: TrainConfig
     manifest: Manifest
     points: tuple[Point, ...]
@@ -123,47 +152,58 @@ class BaselineRecord:
 
 
 def cells(study: StudyConfig) -> tuple[Cell, ...]:
-    """Return the trainings: the grid's points in order, and at each point all seeds.
+    """Return the trainings: the grid's points in order, at each what differs alone, then all seeds.
 
     Raises:
         ConfigError: a key that a training has not, a refused value, a scenario that is not there.
     """
+    alone = [(key, value) for key, values in study.alone.items() for value in values]
     found = []
     for values in itertools.product(*study.grid.values()):
         point = dict(zip(study.grid, values, strict=True))
-        config = _changed(study.train, point)
-        scenario = scenarios.load(config.scenario)
-        found += [
-            Cell(
-                labels={key.rpartition(".")[2]: value for key, value in point.items()},
-                config=replace(config, seed=seed),
-                scenario=scenario,
-                test_episodes=study.test_episodes,
-                test_envs=study.test_envs,
-            )
-            for seed in study.seeds
-        ]
+        for varied in alone or (None,):
+            inner, outer = _split(varied)
+            config = _changed(study.train, point | outer)
+            scenario = _changed(scenarios.load(config.scenario), inner)
+            found += [
+                Cell(
+                    labels={key.rpartition(".")[2]: value for key, value in point.items()},
+                    alone=varied,
+                    config=replace(config, seed=seed),
+                    scenario=scenario,
+                    test_episodes=study.test_episodes,
+                    test_envs=study.test_envs,
+                )
+                for seed in study.seeds
+            ]
     return tuple(found)
 
 
-def _changed(config: TrainConfig, changes: Mapping[str, Value]) -> TrainConfig:
-    raw: dict[str, Any] = json.loads(to_json(config))
+def _split(varied: tuple[str, Value] | None) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Return what differs in the scenario, and what differs in the training."""
+    if varied is None:
+        return {}, {}
+    key, value = varied
+    if key.startswith(SCENARIO):
+        return {key.removeprefix(SCENARIO): value}, {}
+    return {}, {key: value}
+
+
+def _changed(told: _T, changes: Mapping[str, Value]) -> _T:
+    raw: dict[str, Any] = json.loads(to_json(told))
     for key, value in changes.items():
         *path, last = key.split(".")
         inner = raw
         for part in path:
             inner = inner.get(part, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"grid: {key!r} names nothing of a training")
+                raise ConfigError(f"study: {key!r} names nothing of a {type(told).__name__}")
         inner[last] = value
-    return configs.parse(raw, TrainConfig, "grid")
+    return configs.parse(raw, type(told), "study")
 
 
-def baseline_name(cell: Cell) -> str:
-    """Return the file's name of the baselines on a cell's test episodes."""
-    told = (asdict(cell.scenario), cell.test_episodes, cell.test_envs)
-    name = Path(cell.config.scenario).stem
-    return f"baselines-{name}-{hashlib.sha256(to_json(told)).hexdigest()[:8]}"
+def _hash(told: Any) -> str:
+    return hashlib.sha256(to_json(told)).hexdigest()[:8]
 
 
 def write(record: CellRecord | BaselineRecord, file: Path) -> None:

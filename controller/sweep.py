@@ -35,7 +35,6 @@ from controller.study import (
     CellRecord,
     Point,
     StudyConfig,
-    baseline_name,
     cells,
     read,
     write,
@@ -83,14 +82,15 @@ def command(arguments: list[str]) -> int:
 
 def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Iterator[str]:
     """Train and rate what has no record yet; yield a line for each that is done."""
-    left = [cell for cell in todo if not _record(results, cell).is_file()]
-    yield f"{len(todo) - len(left)} of {len(todo)} trainings are recorded already"
+    once = {cell.name: cell for cell in todo}  # several points may come to the same training
+    left = [cell for cell in once.values() if not _record(results, cell).is_file()]
+    yield f"{len(once) - len(left)} of {len(once)} trainings are recorded already"
     began_s = time.perf_counter()
     rating: dict[Path, Future[None]] = {}
     training: dict[Future[CellRecord], Cell] = {}
     with _pool(workers) as pool:
         for cell in left:
-            file = results / f"{baseline_name(cell)}.json"
+            file = results / f"{cell.baselines}.json"
             if not file.is_file() and file not in rating:
                 rating[file] = pool.submit(rate_baselines, cell, file)
             future = pool.submit(run_cell, cell, folders / cell.name, _record(results, cell))
@@ -150,6 +150,7 @@ def run_cell(cell: Cell, folder: Path, file: Path) -> CellRecord:
     course = _course(cell)
     record = CellRecord(
         labels=cell.labels,
+        alone=cell.alone,
         config=cell.config,
         manifest=read(folder / "manifest.json", manifest.Manifest),
         points=tuple(points.points),

@@ -40,6 +40,7 @@ MODELS = (
     "scene-nano",
     "scene-small",
     "scene-base",
+    "scene-turbo",
     "scene-neon",
     "scene-sketch",
 )

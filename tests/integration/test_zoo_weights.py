@@ -58,6 +58,7 @@ LEAST_EXACT_FRAC = {
     "scene-nano": 0.4,
     "scene-small": 0.7,
     "scene-base": 0.9,
+    "scene-turbo": 0.9,
     "scene-neon": 0.8,
     "scene-sketch": 0.75,
 }

@@ -46,6 +46,29 @@ def test_cells_are_all_points_of_the_grid_with_all_seeds(tmp_path):
     assert {one.config.num_envs for one in found} == {told(tmp_path).num_envs}
 
 
+def test_each_value_alone_changes_the_training_or_its_scenario(tmp_path):
+    alone = {
+        "scenario.num_users": (10, 6),  # 10 is the default scenario's own
+        "scenario.workload.zipf_skews": ((0.5, 1.0, 1.5),),
+        "learning.allocation.nets.chain_len": (3,),
+    }
+    found = cells(study(tmp_path, grid={}, alone=alone, seeds=(0,)))
+
+    as_it_is, fewer, flatter, longer_chain = found
+    assert [one.scenario.num_users for one in found] == [10, 6, 10, 10]
+    assert flatter.scenario.workload.zipf_skews == (0.5, 1.0, 1.5)
+    assert longer_chain.config.learning.allocation.nets.chain_len == 3
+    assert fewer.config == as_it_is.config == flatter.config
+    assert [one.alone[0].rpartition(".")[2] for one in found[1:]] == [
+        "num_users",
+        "zipf_skews",
+        "chain_len",
+    ]
+    assert len({one.name for one in found}) == 4
+    assert as_it_is.name == cells(study(tmp_path, grid={"scenario": ("default",)}))[0].name
+    assert as_it_is.baselines == longer_chain.baselines != fewer.baselines
+
+
 def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
     def name(**changes) -> str:
         return cells(study(tmp_path, **changes))[0].name
@@ -68,7 +91,7 @@ def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
     [
         ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
         ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
-        ({"seed.more": (1,)}, "'seed.more' names nothing of a training"),
+        ({"seed.more": (1,)}, "'seed.more' names nothing of a TrainConfig"),
         ({"scenario": ("nowhere",)}, "no configuration nowhere.toml"),
     ],
 )
@@ -77,12 +100,19 @@ def test_a_grid_of_what_a_training_has_not_is_refused(tmp_path, grid, complaint)
         cells(study(tmp_path, grid=grid))
 
 
+def test_a_scenarios_numbers_are_checked_and_vary_alone_only(tmp_path):
+    with pytest.raises(ConfigError, match="num_users must be >= 1, got 0"):
+        cells(study(tmp_path, grid={}, alone={"scenario.num_users": (0,)}))
+    with pytest.raises(ConfigError, match=r"'scenario.num_users' names nothing of a TrainConfig"):
+        cells(study(tmp_path, grid={"scenario.num_users": (6,)}))
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
         ({"seeds": ()}, "seeds must not be empty"),
         ({"seeds": (1, 1)}, r"seeds must differ, got \[1, 1\]"),
-        ({"grid": {}}, "grid must not be empty"),
+        ({"grid": {}}, "grid and alone must not both be empty"),
         ({"test_episodes": 0}, "test_episodes must be >= 1, got 0"),
     ],
 )
@@ -127,6 +157,7 @@ def test_records_come_back_as_they_were_written(tmp_path):
     rating = next(Course(scenario(), seeds=(0,), num_envs=1).baselines())
     cell = CellRecord(
         labels={"actor": "mlp", "chain_len": 3},
+        alone=("scenario.num_users", 6),
         config=told(tmp_path),
         manifest=manifest.collect(),
         points=(Point(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),

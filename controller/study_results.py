@@ -1,0 +1,98 @@
+"""What is recorded of a study, by scenario and by point, for its table and its figure.
+
+Owns reading, grouping and the interval over seeds. Refuses Markdown and pictures.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from controller.scores import iqm, iqm_interval
+from controller.study import SCENARIO, BaselineRecord, Cell, CellRecord, Value, read
+from protos.seeds import stream
+
+
+class Estimate(NamedTuple):
+    """The interquartile mean of some values, and its 95 % bootstrap interval."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the estimate of at least one value."""
+    return Estimate(float(iqm(values)), *iqm_interval(values, stream(0, "study report")))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """Trainings that differ in their seeds alone."""
+
+    name: str
+    records: tuple[CellRecord, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """A scenario that anything is recorded of."""
+
+    name: str
+    trained: tuple[Trained, ...]
+    baselines: BaselineRecord | None
+
+
+def places(cells: Sequence[Cell], folder: Path) -> Iterator[Place]:
+    """Yield the scenarios that anything is recorded of, in the study's order."""
+    for here in _grouped(cells, lambda cell: cell.baselines):
+        trained = tuple(
+            Trained(name=min(map(_name, alike), key=len), records=records(alike, folder))
+            for alike in _grouped(here, lambda cell: cell.point)
+        )
+        recorded = tuple(one for one in trained if one.records)
+        known = baselines(here[0], folder)
+        if recorded or known:
+            yield Place(name=_place_name(here), trained=recorded, baselines=known)
+
+
+def records(cells: Iterable[Cell], folder: Path) -> tuple[CellRecord, ...]:
+    """Return the records that there are of some trainings, each once."""
+    files = (folder / f"{name}.json" for name in dict.fromkeys(cell.name for cell in cells))
+    return tuple(read(file, CellRecord) for file in files if file.is_file())
+
+
+def baselines(cell: Cell, folder: Path) -> BaselineRecord | None:
+    """Return the record of the baselines on a training's test episodes."""
+    file = folder / f"{cell.baselines}.json"
+    return read(file, BaselineRecord) if file.is_file() else None
+
+
+def labelled(labels: Mapping[str, Value]) -> str:
+    """Return a point's name, such as "actor mlp, hidden 64"."""
+    return ", ".join(f"{key} {value}" for key, value in labels.items() if key != "scenario")
+
+
+def _grouped(cells: Sequence[Cell], key: Callable[[Cell], str]) -> Iterator[list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    yield from groups.values()
+
+
+def _name(cell: Cell) -> str:
+    labels = dict(cell.labels)
+    if cell.alone and not cell.alone[0].startswith(SCENARIO):
+        labels[cell.alone[0].rpartition(".")[2]] = cell.alone[1]
+    return labelled(labels) or "t2drl"
+
+
+def _place_name(here: Sequence[Cell]) -> str:
+    """Return the scenario's name with what was changed in it; several changes to nothing: none."""
+    names = {
+        f"{cell.place}, {cell.alone[0].rpartition('.')[2]} {cell.alone[1]}"
+        if cell.alone and cell.alone[0].startswith(SCENARIO)
+        else cell.place
+        for cell in here
+    }
+    return names.pop() if len(names) == 1 else here[0].place
