@@ -28,7 +28,7 @@ class DdqnConfig:
 
     hidden: int = 64
     """Units of each of the two hidden layers."""
-    discount: float = 0.9
+    discount: float = 0.5
     """Worth of the next frame, 0..1."""
     learning_rate: float = 1e-3
     """Adam's."""

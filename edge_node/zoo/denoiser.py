@@ -98,7 +98,9 @@ VARIANTS = {
     ),
     "scene-wide": Variant(
         channels=(48, 96),
-        recipe=Recipe(num_updates=2400, batch=16, learning_rate=6e-4, seed=36, checkpoint_every=100),
+        recipe=Recipe(
+            num_updates=2400, batch=16, learning_rate=6e-4, seed=36, checkpoint_every=100
+        ),
         parent="scene-small",
         image_px=128,
         num_scenes=8000,

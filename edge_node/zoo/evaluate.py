@@ -43,6 +43,7 @@ MODELS = (
     "scene-turbo",
     "scene-neon",
     "scene-sketch",
+    "scene-wide",
 )
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
