@@ -80,13 +80,16 @@ class DiffusersEngine:
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
         self._dtype = getattr(torch, config.dtype)
         self._max_rows = config.max_batch_rows
+        self._is_compiled = config.is_compiled
         self._models: dict[str, Model] = {}
         self._row_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_Seat] = StepBatcher()
         self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
-        self._loader = Loader(self._device, self._dtype, self.thread)
+        self._loader = Loader(
+            self._device, self._dtype, self.thread, is_compiled=config.is_compiled
+        )
         self._installed: dict[str, tuple[Weights, Tensor]] = {}
         self._working_bytes: dict[str, int] = {}
         self.device_name, self.device_uuid = "cpu", ""
@@ -284,6 +287,9 @@ class DiffusersEngine:
         (one,) = denoising.start(model, [job])
         limit = self._max_rows or self._measured_rows(model, one)
         self._row_limits[entry.model_id] = limit
+        if self._is_compiled:
+            for num_rows in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
+                self._call_s(model, one, num_rows)
         if self._device.type == "cuda":
             self._working_bytes[entry.model_id] = self._peak_bytes(model, one, limit)
 

@@ -20,6 +20,7 @@ from edge_node.engine import Job
 Condition: TypeAlias = dict[str, Tensor]
 """What the denoiser is told besides latent and timestep, one row: tensors [1, ...]."""
 
+_MOST_COMPILED = 256
 UNUSED_PART = "safety_checker"
 """A part of Stable Diffusion 1.x that takes 1.2 GB; images are not filtered here."""
 
@@ -74,6 +75,13 @@ class StableDiffusion:
         self.pipeline = pipeline
         self._net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
         self._guidance_width = self._net.config.get("time_cond_proj_dim")
+
+    def compile(self) -> None:
+        """Let torch compile the denoiser, at its first calls, for any number of rows."""
+        # Calls of one row, of up to 15 and of more are compiled apart, and torch counts them for
+        # all models of a family together; beyond its limit it would not compile.
+        torch._dynamo.config.recompile_limit = _MOST_COMPILED
+        self._net.compile(dynamic=True)
 
     @property
     def guides_itself(self) -> bool:

@@ -45,9 +45,12 @@ class Loader:
     await loader.unstage(model_id)
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, thread: DeviceThread) -> None:
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype, thread: DeviceThread, *, is_compiled: bool
+    ) -> None:
         self._device = device
         self._dtype = dtype
+        self._is_compiled = is_compiled
         self._device_thread = thread
         self._own_thread = DeviceThread(bool, _begin)
         self._own_thread.submit(bool).result()  # begun before the nets' threads: see _begin
@@ -133,7 +136,10 @@ class Loader:
         """Build a model's nets; their tensors are views of mapped files where dtypes agree."""
         entry.check()
         pipeline = families.load(entry, self._dtype, "cpu")
-        model = Model(families.adapt(pipeline), _own_sampler(entry.model_id, pipeline))
+        family = families.adapt(pipeline)
+        if self._is_compiled:
+            family.compile()
+        model = Model(family, _own_sampler(entry.model_id, pipeline))
         return Built(model, Weights(pipeline, entry.config.variant))
 
     def _on_device(self, block: Tensor) -> Tensor:

@@ -36,10 +36,17 @@ class Pipeline:
     """diffusers as it comes: one request at a time, or all that wait in one padded batch."""
 
     def __init__(
-        self, model: ModelConfig, dtype: str, device: str, max_batch: int, thread: DeviceThread
+        self,
+        model: ModelConfig,
+        engine: EngineConfig,
+        device: str,
+        max_batch: int,
+        thread: DeviceThread,
     ) -> None:
         (entry,) = Catalog([model])
-        self._pipeline = families.load(entry, getattr(torch, dtype), device)
+        self._pipeline = families.load(entry, getattr(torch, engine.dtype), device)
+        if engine.is_compiled:
+            families.adapt(self._pipeline).compile()
         if model.scheduler:
             own = self._pipeline.scheduler
             self._pipeline.scheduler = samplers.make(model.scheduler, own)

@@ -55,7 +55,7 @@ class Settings:
     )
     """The model."""
     engine: EngineConfig = field(default_factory=EngineConfig)
-    """Device, precision and batch limit; the pipelines use the same device and precision."""
+    """Device, precision, batch limit, compiled or not; the pipelines have all but the limit."""
     num_requests: int = 48
     """Requests of a round."""
     in_flight: int = 16
@@ -170,7 +170,7 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
     await engine.load(entry)
     device = "cuda" if engine.device_uuid else "cpu"
     pipeline = await engine.thread.call(
-        *(Pipeline, settings.model, settings.engine.dtype, device),
+        *(Pipeline, settings.model, settings.engine, device),
         *(settings.in_flight, engine.thread),
     )
     async with node(settings.model, settings.engine) as client:
