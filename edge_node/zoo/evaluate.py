@@ -48,6 +48,7 @@ MODELS = (
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
 GRID_PX = 64
+GRID_COLUMNS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,27 +173,35 @@ def score(
 
 
 def draw_grid(grids: dict[str, np.ndarray], num_steps: Sequence[int], file: Path) -> None:
-    """Draw [steps, prompts, h, w, 3] of each model: a band a model, a column a step count."""
-    label_px = 18
-    bands = []
-    for model, grid in grids.items():
-        tiles = np.concatenate([np.concatenate(list(column), axis=0) for column in grid], axis=1)
-        small = Image.fromarray(tiles).resize(
-            (GRID_PX * grid.shape[0], GRID_PX * grid.shape[1]), Image.Resampling.BOX
-        )
-        band = Image.new("RGB", (small.width, small.height + label_px), "white")
-        band.paste(small, (0, label_px))
-        ImageDraw.Draw(band).text((3, 3), f"{model}, {grid.shape[2]} px", fill="black")
-        bands.append(band)
-    sheet = Image.new("RGB", (bands[0].width, sum(b.height for b in bands) + label_px), "white")
-    for index, count in enumerate(num_steps):
-        text = f"{count} step{'s' * (count > 1)}"
-        ImageDraw.Draw(sheet).text((index * GRID_PX + 3, 3), text, fill="black")
-    top = label_px
-    for band in bands:
-        sheet.paste(band, (0, top))
-        top += band.height
+    """Draw [steps, prompts, h, w, 3] of each model: a band a model, in it a column a step count."""
+    bands = [
+        _band(f"{model}, {grid.shape[2]} px", grid, num_steps) for model, grid in grids.items()
+    ]
+    width, height = bands[0].size
+    rows = -(-len(bands) // GRID_COLUMNS)
+    gap = GRID_PX // 4
+    columns = min(len(bands), GRID_COLUMNS)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * height), "white")
+    for index, band in enumerate(bands):
+        sheet.paste(band, (index % GRID_COLUMNS * (width + gap), index // GRID_COLUMNS * height))
     sheet.save(file)
+
+
+def _band(title: str, grid: np.ndarray, num_steps: Sequence[int]) -> Image.Image:
+    label_px = 18
+    tiles = np.concatenate([np.concatenate(list(column), axis=0) for column in grid], axis=1)
+    small = Image.fromarray(tiles).resize(
+        (GRID_PX * grid.shape[0], GRID_PX * grid.shape[1]), Image.Resampling.BOX
+    )
+    band = Image.new("RGB", (small.width, small.height + 2 * label_px), "white")
+    band.paste(small, (0, 2 * label_px))
+    pen = ImageDraw.Draw(band)
+    pen.text((3, 3), title, fill="black")
+    for index, count in enumerate(num_steps):
+        pen.text(
+            (index * GRID_PX + 3, label_px + 3), f"{count} step{'s' * (count > 1)}", fill="black"
+        )
+    return band
 
 
 def measure_yardsticks(
