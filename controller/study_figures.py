@@ -5,6 +5,7 @@ Owns pictures. Refuses to read configurations, to train and to rate.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -89,12 +90,12 @@ def _draw_values(figure: Figure, study: StudyConfig, cells: Sequence[Cell], resu
 
 def _draw_panel(axes: Axes, own: Sequence[Cell], results: Path, quantity: str) -> None:
     """Draw one quantity against one key's values: trainings with intervals, baselines."""
-    lines: dict[str, dict[float, list[Rating]]] = {}
-    plain: dict[str, dict[float, Rating]] = {}
+    lines: dict[str, dict[Any, list[Rating]]] = {}
+    plain: dict[str, dict[Any, Rating]] = {}
     for cell in own:
         if cell.alone is None:
             continue
-        x = _number(cell.alone[1])
+        x = _place(cell.alone[1])
         for record in records([cell], results):
             lines.setdefault(labelled(cell.labels) or "T2DRL", {}).setdefault(x, []).append(
                 record.whole
@@ -112,7 +113,11 @@ def _draw_panel(axes: Axes, own: Sequence[Cell], results: Path, quantity: str) -
 
 
 def _band(
-    axes: Axes, x: Sequence[float], values: Sequence[Estimate], label: str, colour: str
+    axes: Axes,
+    x: Sequence[float] | Sequence[str],
+    values: Sequence[Estimate],
+    label: str,
+    colour: str,
 ) -> None:
     middle, low, high = zip(*values, strict=True)
     axes.plot(x, middle, color=colour, label=label, marker=".", ms=4)
@@ -124,6 +129,8 @@ def _value(rating: Rating, quantity: str) -> float:
     return rating.score if quantity == "score" else rating.mean(quantity)
 
 
-def _number(value: Value) -> float:
-    """Return where a value stands on the x axis; of several numbers their mean."""
-    return float(np.mean(value)) if isinstance(value, tuple) else float(value)
+def _place(value: Value) -> float | str:
+    """Return where a value stands on the x axis: of several numbers their mean, words as words."""
+    if isinstance(value, str | bool):
+        return str(value)
+    return float(np.mean(value))

@@ -192,6 +192,30 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_root, tmp_path)
         assert process.wait(timeout=30) == 0
 
 
+def test_sigterm_under_load_answers_every_request(model_root, tmp_path):
+    def asked(index: int) -> GenerateRequest:
+        return GenerateRequest(request_id=f"r{index}", model_id="tiny", prompt="a", num_steps=3)
+
+    async def scenario(process, address):
+        async with EdgeNodeClient(address, deadline_s=60) as client:
+            await client.load_model("tiny")
+            early = [asyncio.create_task(image_of(client, asked(i))) for i in range(60)]
+            await asyncio.wait(early, return_when=asyncio.FIRST_COMPLETED)
+            process.send_signal(signal.SIGTERM)
+            late = [asyncio.create_task(image_of(client, asked(60 + i))) for i in range(60)]
+            return await asyncio.gather(*early, *late, return_exceptions=True)
+
+    with serving(write_config(tmp_path, model_root, "tiny")) as (process, address):
+        answers = asyncio.run(scenario(process, address))
+        assert process.wait(timeout=60) == 0
+
+    images = [one for one in answers if isinstance(one, np.ndarray)]
+    refusals = [one for one in answers if isinstance(one, errors.NodeDownError)]
+    assert len(images) + len(refusals) == 120
+    assert all(isinstance(one, np.ndarray) for one in answers[:60])  # what ran is finished
+    assert refusals  # what came later is told so
+
+
 def test_mistakes_on_the_command_line_are_named(model_root, tmp_path):
     config = write_config(tmp_path, model_root, "tiny")
     config.write_text(config.read_text().replace("capacity_bytes", "capacity_byte"))

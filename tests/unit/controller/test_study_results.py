@@ -111,3 +111,15 @@ def test_an_estimate_is_the_interquartile_mean_and_its_interval():
     middle, low, high = estimate([0.0, 1.0, 2.0, 3.0, 100.0])
     assert middle == 2.0
     assert 0.0 <= low < 2.0 < high
+
+
+def test_words_stand_on_the_axis_as_words(study, tmp_path):
+    worded = replace(study, alone={"learning.allocation.nets.actor": ("diffusion", "mlp")})
+    for index, cell in enumerate(cells(worded)):
+        write(record(cell, 0.1 * index), tmp_path / f"{cell.name}.json")
+
+    figure = study_figures.draw(worded, cells(worded), tmp_path)
+
+    curve = figure.axes[0].get_lines()[0]
+    assert list(curve.get_xdata()) == ["diffusion", "mlp"]
+    assert curve.get_ydata() == pytest.approx([0.05, 0.25])
