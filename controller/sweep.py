@@ -89,10 +89,11 @@ def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Ite
     rating: dict[Path, Future[None]] = {}
     training: dict[Future[CellRecord], Cell] = {}
     with _pool(workers) as pool:
-        for cell in left:
+        for cell in once.values():
             file = results / f"{cell.baselines}.json"
             if not file.is_file() and file not in rating:
                 rating[file] = pool.submit(rate_baselines, cell, file)
+        for cell in left:
             future = pool.submit(run_cell, cell, folders / cell.name, _record(results, cell))
             training[future] = cell
         for num_done, future in enumerate(as_completed(training), 1):

@@ -76,6 +76,11 @@ def test_a_study_runs_each_training_once_and_reports_from_the_records(file, caps
     assert "4 of 4 trainings are recorded already" in capsys.readouterr().out
     assert {one: one.stat().st_mtime_ns for one in results.glob("*.json")} == before
 
+    (baselines,) = results.glob("baselines-*.json")
+    baselines.unlink()
+    assert command.main(arguments) == 0
+    assert baselines.is_file()
+
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
     cell, folder = first_cell(file), file.parent / "runs"
