@@ -5,14 +5,13 @@ two plain policies. A policy sees observations only (spaces.py) and answers with
 for every input.
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.config import ROOT, AllocationConfig, RunConfig
+from controller.config import AllocationConfig
 from controller.dynamics import ModelTable
 from controller.observations import (
     MISS,
@@ -52,27 +51,6 @@ class ArrayPolicy(Protocol):
 def build(name: Literal["most-popular", "random"], rng: np.random.Generator) -> Policy:
     """Return a plain policy by its name."""
     return MostPopularEqual() if name == "most-popular" else RandomFeasible(rng)
-
-
-def of_run(
-    config: RunConfig, models: Collection[str], num_nodes: int, rng: np.random.Generator
-) -> Policy:
-    """Return the policy of a run that serves these models on so many edge nodes.
-
-    Raises:
-        ConfigError: a checkpoint that is not there or of another setting; both sides are named.
-    """
-    if config.policy != "t2drl":
-        return build(config.policy, rng)
-    from controller import learned_policy_files  # noqa: PLC0415 - torch is for those who learn
-
-    return learned_policy_files.for_run(
-        ROOT / config.checkpoint,
-        models=models,
-        num_nodes=num_nodes,
-        radio=config.radio,
-        slot_s=config.slot_s,
-    )
 
 
 class ForOneRun:

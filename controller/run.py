@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller import inputs as run_inputs
-from controller import policy as policies
-from controller import server, workload
+from controller import run_policy, server, workload
 from controller.config import NodeSpec, RunConfig
 from controller.dispatcher import Dispatcher
 from controller.display import Display, Snapshot
@@ -164,7 +163,7 @@ async def _parts(
 async def _drive(parts: _Parts, folder: Path, display: Display) -> bool:
     """Run frames, users and display side by side; return whether all frames were run."""
     config, testbed = parts.config, parts.testbed
-    policy = policies.of_run(
+    policy = run_policy.of_run(
         config,
         parts.registry.models(),
         len(parts.registry.statuses(Role.EDGE)),

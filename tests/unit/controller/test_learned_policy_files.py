@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from controller import learned_policy_files as files
-from controller import policy as policies
+from controller import run_policy
 from controller.config import NodeSpec, RadioConfig, RunConfig
 from controller.environments import SimulatedTestbed
+from controller.policy import RandomFeasible
 from controller.scores import run_episode
 from controller.simulator import Simulator
 from controller.testbed import run_frames
@@ -38,7 +39,7 @@ def run_config(folder, **changes) -> RunConfig:
 
 def of_run(folder, models=("c", "a", "b"), num_nodes=1, **changes):
     config = run_config(folder, **changes)
-    return policies.of_run(config, models, num_nodes, stream(0, "policy"))
+    return run_policy.of_run(config, models, num_nodes, stream(0, "policy"))
 
 
 def test_a_loaded_policy_always_decides_alike(folder):
@@ -124,5 +125,5 @@ def test_a_run_of_another_setting_is_refused_with_both_sides_named(folder, chang
 
 def test_plain_policies_need_no_checkpoint(folder):
     config = run_config(folder, policy="random", checkpoint="")
-    policy = policies.of_run(config, ("a",), 1, stream(0, "policy"))
-    assert isinstance(policy, policies.RandomFeasible)
+    policy = run_policy.of_run(config, ("a",), 1, stream(0, "policy"))
+    assert isinstance(policy, RandomFeasible)
