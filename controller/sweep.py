@@ -1,7 +1,7 @@
 """All trainings of a study, each once, and their table and figure.
 
-    python -m controller sweep --config actors.toml [--workers 2]
-    python -m controller sweep --quick                    the same way, in about three minutes
+    python -m controller sweep --config actors.toml [--workers 1]
+    python -m controller sweep --quick                    the same way, in less than two minutes
     python -m controller sweep --config actors.toml --report    only the table and the figure
 
 A finished training leaves its record in controller/results/STUDY and is not run again; one that was
@@ -15,6 +15,7 @@ like (study_report.py).
 import argparse
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -63,7 +64,12 @@ def command(arguments: list[str]) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--config", type=Path, help="the study's TOML file")
     which.add_argument("--quick", action="store_true", help="the study quick.toml")
-    parser.add_argument("--workers", type=int, default=1, help="trainings side by side")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="trainings side by side (all cores)",
+    )
     parser.add_argument("--report", action="store_true", help="run nothing; use what is recorded")
     args = parser.parse_args(arguments)
     if args.workers < 1:

@@ -106,8 +106,9 @@ class EngineConfig:
     """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
     is first loaded (doubled as long as that saves time per row)."""
     is_compiled: bool = False
-    """Whether denoisers run compiled (torch.compile): faster steps, for a minute or more of each
-    model's first load, in which the device does nothing else; on a CPU needs a C++ compiler."""
+    """Whether denoisers run compiled (torch.compile): faster steps (on a CPU with one thread only),
+    for a minute or more of each model's first load, in which the device does nothing else; on a CPU
+    needs a C++ compiler."""
 
     def __post_init__(self) -> None:
         _require(
