@@ -1,6 +1,8 @@
 import pytest
 
 from controller.config import ROOT, RunConfig
+from edge_node.config import NodeConfig
+from profiling import records
 from protos import config as configs
 
 SHIPPED = sorted((ROOT / "controller" / "configs").glob("live-*.toml"))
@@ -11,6 +13,15 @@ def test_every_shipped_configuration_is_valid_and_names_files_that_exist(file):
     config = configs.load(file, RunConfig)
     assert (ROOT / config.workload.prompts).is_file()
     assert all((ROOT / node.start).is_file() for node in config.nodes)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_the_nodes_that_a_shipped_run_starts_serve_what_its_profile_measured(file):
+    config = configs.load(file, RunConfig)
+    measured = {model.model_id for model in records.load(ROOT / config.profile).models}
+    for node in config.nodes:
+        served = {model.model_id for model in configs.load(ROOT / node.start, NodeConfig).models}
+        assert served == measured
 
 
 def test_the_shipped_runs_differ_in_their_policy_alone():
