@@ -25,6 +25,7 @@ LOGIT_SCALE = 3.0
 """The widest share is at most exp(2 * 3) = 403 times the narrowest."""
 
 WISH_SCALE = 5.0
+"""y = -1 asks for exp(-5), 0.7 %, of the useful steps; 0 for all; above 0 to have them first."""
 
 _ROUNDING = 1e-12
 

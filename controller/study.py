@@ -162,9 +162,9 @@ def cells(study: StudyConfig) -> tuple[Cell, ...]:
     for values in itertools.product(*study.grid.values()):
         point = dict(zip(study.grid, values, strict=True))
         for varied in alone or (None,):
-            inner, outer = _split(varied)
-            config = _changed(study.train, point | outer)
-            scenario = _changed(scenarios.load(config.scenario), inner)
+            in_scenario, in_training = _split(varied)
+            config = _changed(study.train, point | in_training)
+            scenario = _changed(scenarios.load(config.scenario), in_scenario)
             found += [
                 Cell(
                     labels={key.rpartition(".")[2]: value for key, value in point.items()},

@@ -5,7 +5,7 @@ Owns pictures. Refuses to read configurations, to train and to rate.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ from controller.study_results import Estimate, baselines, estimate, labelled, pl
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
 _LINES = {"greedy-oracle": ":", "greedy-equal": "--", "lru-equal": "-."}
 """Baselines that figures show: how T2DRL's caching and allocation compare with plain ones."""
+_Ratings: TypeAlias = dict[str, dict[Any, list[Rating]]]
+"""Of a name, by a value's place on the x axis."""
 _QUANTITIES = {
     "score": "normalised score",
     "utility": "utility",
@@ -78,38 +80,42 @@ def _draw_values(figure: Figure, study: StudyConfig, cells: Sequence[Cell], resu
     figure.set_size_inches(2.9 * len(study.alone), 2.0 * len(_QUANTITIES) + 0.6)
     panels = figure.subplots(len(_QUANTITIES), len(study.alone), squeeze=False, sharex="col")
     for key, column in zip(study.alone, panels.T, strict=True):
-        own = [cell for cell in cells if cell.alone and cell.alone[0] == key]
+        trained, plain = _against(key, cells, results)
         for axes, quantity in zip(column, _QUANTITIES, strict=True):
-            _draw_panel(axes, own, results, quantity)
-            axes.spines[["top", "right"]].set_visible(False)
+            _draw_panel(axes, trained, plain, quantity)
         column[-1].set_xlabel(key.removeprefix(SCENARIO).rpartition(".")[2], fontsize=9)
     for axes, label in zip(panels[:, 0], _QUANTITIES.values(), strict=True):
         axes.set_ylabel(label, fontsize=9)
     panels[0, 0].legend(frameon=False, fontsize=6)
 
 
-def _draw_panel(axes: Axes, own: Sequence[Cell], results: Path, quantity: str) -> None:
-    """Draw one quantity against one key's values: trainings with intervals, baselines."""
-    lines: dict[str, dict[Any, list[Rating]]] = {}
-    plain: dict[str, dict[Any, Rating]] = {}
-    for cell in own:
-        if cell.alone is None:
+def _against(key: str, cells: Sequence[Cell], results: Path) -> tuple[_Ratings, _Ratings]:
+    """Return what is recorded of trainings and of baselines, by name and by the key's value."""
+    trained: _Ratings = {}
+    plain: _Ratings = {}
+    for cell in cells:
+        if cell.alone is None or cell.alone[0] != key:
             continue
-        x = _place(cell.alone[1])
+        x = _position(cell.alone[1])
         for record in records([cell], results):
-            lines.setdefault(labelled(cell.labels) or "T2DRL", {}).setdefault(x, []).append(
-                record.whole
-            )
+            name = labelled(cell.labels) or "T2DRL"
+            trained.setdefault(name, {}).setdefault(x, []).append(record.whole)
         known = baselines(cell, results)
         for rating in known.whole if known else ():
-            plain.setdefault(rating.policy, {})[x] = rating
-    for colour, (label, by_x) in zip(_COLOURS, lines.items(), strict=False):
+            plain.setdefault(rating.policy, {})[x] = [rating]
+    return trained, plain
+
+
+def _draw_panel(axes: Axes, trained: _Ratings, plain: _Ratings, quantity: str) -> None:
+    """Draw one quantity against one key's values: trainings with intervals, baselines."""
+    for colour, (name, by_x) in zip(_COLOURS, trained.items(), strict=False):
         values = [estimate([_value(one, quantity) for one in by_x[x]]) for x in sorted(by_x)]
-        _band(axes, sorted(by_x), values, label, colour)
+        _band(axes, sorted(by_x), values, name, colour)
     for policy, style in _LINES.items():
-        of_policy = sorted(plain.get(policy, {}).items())
-        values_of = [_value(rating, quantity) for _, rating in of_policy]
-        axes.plot([x for x, _ in of_policy], values_of, color="0.4", ls=style, lw=1, label=policy)
+        by_x = plain.get(policy, {})
+        values_of = [_value(by_x[x][0], quantity) for x in sorted(by_x)]
+        axes.plot(sorted(by_x), values_of, color="0.4", ls=style, lw=1, label=policy)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _band(
@@ -129,7 +135,7 @@ def _value(rating: Rating, quantity: str) -> float:
     return rating.score if quantity == "score" else rating.mean(quantity)
 
 
-def _place(value: Value) -> float | str:
+def _position(value: Value) -> float | str:
     """Return where a value stands on the x axis: of several numbers their mean, words as words."""
     if isinstance(value, str | bool):
         return str(value)

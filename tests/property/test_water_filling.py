@@ -28,10 +28,10 @@ def test_by_hand():
 
 @given(data=st.data(), count=st.integers(1, 8), budget=st.floats(0, 20))
 def test_the_budget_is_kept_and_used(data, count, budget):
-    draw = lambda low, high: data.draw(  # noqa: E731
-        arrays.arrays(np.float64, count, elements=st.floats(low, high))
+    wishes, costs = (
+        data.draw(arrays.arrays(np.float64, count, elements=st.floats(low, high)))
+        for low, high in ((1e-3, 150), (0, 5))
     )
-    wishes, costs = draw(1e-3, 150), draw(0, 5)
     found = np.array(filled(wishes, costs, budget))
     used = float(costs @ found)
     assert ((found >= 0) & (found <= 1)).all()
