@@ -14,6 +14,7 @@ and the later D3PG of this paper's first author (arXiv 2507.20524). Departures: 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ METRICS = ("d3pg/critic_loss", "d3pg/actor_value", "d3pg/saturated_frac")
 class D3pgConfig:
     """How the allocation is learnt."""
 
+    agent: Literal["d3pg", "sb3-ddpg", "sb3-td3", "sb3-sac"] = "d3pg"
+    """Who learns: D3PG, or one of Stable-Baselines3's agents (referees.py says what they use)."""
     nets: NetConfig = field(default_factory=NetConfig)
     """Actor and critic."""
     discount: float = 0.0

@@ -37,11 +37,14 @@ from controller.observations import (
     slot_features,
     subsets,
 )
+from controller.referees import Referee
 from controller.replay import Fields
 from controller.scenario import ScenarioConfig
 from controller.sequential_cache import SequentialCache
 from controller.soft_amender import SoftAmender
 
+AllocationLearner = D3pg | Referee
+Learner = Ddqn | SequentialCache | AllocationLearner
 Transitions = dict[str, NDArray[np.generic]]
 
 
@@ -154,7 +157,7 @@ class AllocationDecision:
 
 
 class AllocationAgent:
-    """D3PG behind the amender."""
+    """D3PG, or a referee of it, behind the amender."""
 
     def __init__(
         self,
@@ -169,10 +172,14 @@ class AllocationAgent:
             user_dim=len(USER_FEATURES),
             context_dim=len(CONTEXT_FEATURES),
         )
-        amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
-        self.agent = D3pg(
-            config, sizes, rng, amend if config.nets.critic_reads == "amended" else None
-        )
+        self.agent: AllocationLearner
+        if config.agent == "d3pg":
+            amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
+            self.agent = D3pg(
+                config, sizes, rng, amend if config.nets.critic_reads == "amended" else None
+            )
+        else:
+            self.agent = Referee(config, sizes, rng)
         self.fields = d3pg.replay_fields(config, sizes)
 
     def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:

@@ -105,9 +105,17 @@ class Simulator:
     """
 
     def __init__(
-        self, scenario: ScenarioConfig, table: ModelTable, *, num_envs: int, seed: int
+        self,
+        scenario: ScenarioConfig,
+        table: ModelTable,
+        *,
+        num_envs: int,
+        seed: int,
+        are_loads_free: bool = False,
     ) -> None:
+        """Begin an episode; with free loads a model serves as soon as it is cached."""
         self.scenario = scenario
+        self._load_s = np.zeros_like(table.load_s) if are_loads_free else table.load_s
         self.table = table
         self.num_envs = num_envs
         self._radio_rng = stream(seed, "simulator radio")
@@ -188,7 +196,7 @@ class Simulator:
         added = caches & ~self._caches
         left_s = np.where(caches & self._caches, np.maximum(self._ready_s, 0.0), 0.0)
         queue_s = left_s.max(axis=-1, keepdims=True)  # what loads already comes first
-        loads_s = queue_s + np.cumsum(added * self.table.load_s, axis=-1)
+        loads_s = queue_s + np.cumsum(added * self._load_s, axis=-1)
         self._ready_s = np.where(added, loads_s, left_s) if self._frame else np.zeros(caches.shape)
         self._caches = caches.copy()
         self._is_decided = True

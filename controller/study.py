@@ -15,14 +15,16 @@ file, committed, that figures are made from. Refuses to train (sweep.py) and to 
     [train]                                       # a training's whole configuration
 
 A cell is known by a hash of its resolved configuration, scenario included: its record is used as
-long as nothing of these has changed, and cells that come to the same are one training.
+long as nothing of these has changed, and cells that come to the same are one training. Of the
+training's configuration only what is not at its default counts, so that an option that is added
+later renames no record; a record that a changed default has left behind is refused when it is read.
 """
 
 import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,11 +94,15 @@ class Cell:
     @property
     def name(self) -> str:
         """What it is, readable and as a hash; a file's name."""
-        actor = self.config.learning.allocation.nets.actor
-        told = asdict(self)
-        del told["labels"], told["alone"]
-        del told["config"]["output"], told["config"]["checkpoint_every"]
-        return f"{self.place}-{actor}-s{self.config.seed}-{_hash(told)}"
+        allocation = self.config.learning.allocation
+        who = allocation.nets.actor if allocation.agent == "d3pg" else allocation.agent
+        told = (
+            _unlike_default(_comparable(self.config)),
+            asdict(self.scenario),
+            self.test_episodes,
+            self.test_envs,
+        )
+        return f"{self.place}-{who}-s{self.config.seed}-{_hash(told)}"
 
     @property
     def point(self) -> str:
@@ -202,6 +208,21 @@ def _changed(told: _T, changes: Mapping[str, Value]) -> _T:
     return configs.parse(raw, type(told), "study")
 
 
+def _comparable(config: TrainConfig) -> TrainConfig:
+    """Return the configuration without what changes no result: where to, and how often saved."""
+    return replace(config, output="", checkpoint_every=1)
+
+
+def _unlike_default(told: Any) -> dict[str, Any]:
+    found = {}
+    for one in fields(told):
+        value = getattr(told, one.name)
+        made = one.default_factory
+        if value != (one.default if made is MISSING else made()):
+            found[one.name] = _unlike_default(value) if is_dataclass(value) else value
+    return found
+
+
 def _hash(told: Any) -> str:
     return hashlib.sha256(to_json(told)).hexdigest()[:8]
 
@@ -212,6 +233,21 @@ def write(record: CellRecord | BaselineRecord, file: Path) -> None:
     part = file.with_suffix(".part")
     part.write_bytes(to_json(record) + b"\n")
     part.rename(file)
+
+
+def read_cell(cell: Cell, folder: Path) -> CellRecord | None:
+    """Return the record of a training, None where there is none.
+
+    Raises:
+        ConfigError: an unreadable file, or one of another configuration.
+    """
+    file = folder / f"{cell.name}.json"
+    if not file.is_file():
+        return None
+    record = read(file, CellRecord)
+    if _comparable(record.config) != _comparable(cell.config):
+        raise ConfigError(f"{file} is of another configuration: a default has changed; delete it")
+    return record
 
 
 def read(file: Path, cls: type[_T]) -> _T:

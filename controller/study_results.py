@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from controller.scores import iqm, iqm_interval
-from controller.study import SCENARIO, BaselineRecord, Cell, CellRecord, Value, read
+from controller.study import (
+    SCENARIO,
+    BaselineRecord,
+    Cell,
+    CellRecord,
+    Value,
+    read,
+    read_cell,
+)
 from protos.seeds import stream
 
 
@@ -58,8 +66,8 @@ def places(cells: Sequence[Cell], folder: Path) -> Iterator[Place]:
 
 def records(cells: Iterable[Cell], folder: Path) -> tuple[CellRecord, ...]:
     """Return the records that there are of some trainings, each once."""
-    files = (folder / f"{name}.json" for name in dict.fromkeys(cell.name for cell in cells))
-    return tuple(read(file, CellRecord) for file in files if file.is_file())
+    once = {cell.name: cell for cell in cells}.values()
+    return tuple(record for cell in once if (record := read_cell(cell, folder)))
 
 
 def baselines(cell: Cell, folder: Path) -> BaselineRecord | None:

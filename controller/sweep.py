@@ -3,10 +3,13 @@
     python -m controller sweep --config actors.toml [--workers 1]
     python -m controller sweep --quick                    the same way, in less than two minutes
     python -m controller sweep --config actors.toml --report    only the table and the figure
+    python -m controller sweep --config actors.toml --ray HOST:6379    on the hosts of a Ray cluster
 
 A finished training leaves its record in controller/results/STUDY and is not run again; one that was
 stopped goes on from its latest checkpoint, in runs/STUDY. Trainings are single-threaded; with
---workers several run side by side, each in a process of its own.
+--workers several run side by side, each in a process of its own; with --ray as many as the cluster
+has cores. Its hosts need this project installed at the same commit; checkpoints stay where a
+training ran, records come here.
 
 Owns processes and which trainings are still to run. Refuses what a study is (study.py) and looks
 like (study_report.py).
@@ -17,11 +20,12 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -43,10 +47,13 @@ from controller.study import (
 from controller.train import Progress
 from protos import config as configs
 from protos import logs, manifest
+from protos.config import ConfigError
 
 _STUDIES = Path(__file__).resolve().parent / "configs" / "studies"
 _QUICK = Path("quick.toml")
 _PROG = "python -m controller sweep"
+Submit = Callable[..., Future[Any]]
+"""Begins a call elsewhere: (function, *arguments) -> its future."""
 
 
 def command(arguments: list[str]) -> int:
@@ -70,6 +77,9 @@ def command(arguments: list[str]) -> int:
         default=os.cpu_count() or 1,
         help="trainings side by side (all cores)",
     )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help='a Ray cluster\'s, or "local" (pip install .[ray])'
+    )
     parser.add_argument("--report", action="store_true", help="run nothing; use what is recorded")
     args = parser.parse_args(arguments)
     if args.workers < 1:
@@ -79,49 +89,71 @@ def command(arguments: list[str]) -> int:
     results, console = ROOT / study.results / file.stem, Console(highlight=False, soft_wrap=True)
     todo = cells(study)
     if not args.report:
-        for line in run(todo, results, ROOT / study.train.output / file.stem, args.workers):
-            console.print(line, markup=False)
+        with _cluster(args.ray) if args.ray else _pool(args.workers) as submit:
+            for line in run(todo, results, submit):
+                console.print(line, markup=False)
     text = study_report.write(study, todo, results)
     console.print(f"{text}\n{results / study_report.TABLE}", markup=False)
     return 0
 
 
-def run(todo: Sequence[Cell], results: Path, folders: Path, workers: int) -> Iterator[str]:
+def run(todo: Sequence[Cell], results: Path, submit: Submit) -> Iterator[str]:
     """Train and rate what has no record yet; yield a line for each that is done."""
     once = {cell.name: cell for cell in todo}  # several points may come to the same training
     left = [cell for cell in once.values() if not _record(results, cell).is_file()]
     yield f"{len(once) - len(left)} of {len(once)} trainings are recorded already"
     began_s = time.perf_counter()
-    rating: dict[Path, Future[None]] = {}
-    training: dict[Future[CellRecord], Cell] = {}
-    with _pool(workers) as pool:
-        for cell in once.values():
-            file = results / f"{cell.baselines}.json"
-            if not file.is_file() and file not in rating:
-                rating[file] = pool.submit(rate_baselines, cell, file)
-        for cell in left:
-            future = pool.submit(run_cell, cell, folders / cell.name, _record(results, cell))
-            training[future] = cell
-        for num_done, future in enumerate(as_completed(training), 1):
-            record, name = future.result(), training[future].name
-            left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
-            yield (
-                f"{num_done}/{len(left)} {name}: score {record.whole.score:.3f}, allocation "
-                f"{record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one core; "
-                f"about {left_s / 60:.0f} min left"
-            )
-        for done in rating.values():
-            done.result()
+    references = {cell.baselines: cell for cell in once.values()}
+    rating = {
+        submit(rate_baselines, cell): file
+        for name, cell in references.items()
+        if not (file := results / f"{name}.json").is_file()
+    }
+    training = {submit(run_cell, cell, results.name): cell for cell in left}
+    num_done = 0
+    for future in as_completed([*rating, *training]):
+        record = future.result()
+        write(record, rating.get(future) or _record(results, training[future]))
+        if future in rating:
+            continue
+        num_done += 1
+        left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
+        yield (
+            f"{num_done}/{len(left)} {training[future].name}: score {record.whole.score:.3f}, "
+            f"allocation {record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one "
+            f"core; about {left_s / 60:.0f} min left"
+        )
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int) -> Iterator[Submit]:
     """Lend processes; where one of them fails, nothing more is begun."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        yield pool
+        yield pool.submit
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[Submit]:
+    """Lend the cores of a Ray cluster, one for each call.
+
+    Raises:
+        ConfigError: Ray is not installed, or nothing answers at the address.
+    """
+    try:
+        import ray  # noqa: PLC0415 - an optional package
+    except ImportError as error:
+        raise ConfigError("--ray needs the package ray: pip install .[ray]") from error
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"--ray {address}: {error}") from error
+    try:
+        yield lambda call, *args: ray.remote(num_cpus=1)(call).remote(*args).future()
+    finally:
+        ray.shutdown()
 
 
 def _record(results: Path, cell: Cell) -> Path:
@@ -132,20 +164,20 @@ def _course(cell: Cell) -> Course:
     return Course(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
 
 
-def rate_baselines(cell: Cell, file: Path) -> None:
-    """Rate the baselines on a cell's test episodes and write the record."""
+def rate_baselines(cell: Cell) -> BaselineRecord:
+    """Rate the baselines on a cell's test episodes."""
     course = _course(cell)
-    record = BaselineRecord(
+    return BaselineRecord(
         scenario=cell.config.scenario,
         manifest=manifest.collect(),
         whole=tuple(course.baselines()),
         allocation=tuple(course.allocations()),
     )
-    write(record, file)
 
 
-def run_cell(cell: Cell, folder: Path, file: Path) -> CellRecord:
+def run_cell(cell: Cell, study: str) -> CellRecord:
     """Train a cell in its folder, from its latest checkpoint where there is one; rate it."""
+    folder = ROOT / cell.config.output / study / cell.name
     if not (folder / "config.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         train_records.describe(folder, cell.config, cell.scenario)
@@ -155,7 +187,7 @@ def run_cell(cell: Cell, folder: Path, file: Path) -> CellRecord:
     train.train(cell.config, cell.scenario, folder, points)
     policy = learned_policy_files.load(folder, cell.scenario)
     course = _course(cell)
-    record = CellRecord(
+    return CellRecord(
         labels=cell.labels,
         alone=cell.alone,
         config=cell.config,
@@ -164,8 +196,6 @@ def run_cell(cell: Cell, folder: Path, file: Path) -> CellRecord:
         whole=course.rate("t2drl", lambda _: policy),
         allocation=course.rate_allocation("t2drl", lambda _: policy.decide_allocations),
     )
-    write(record, file)
-    return record
 
 
 class Points(Progress):

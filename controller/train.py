@@ -159,7 +159,13 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
     ):
         for episode in range(learner.num_frames // scenario.num_frames, config.num_episodes):
             seed = int(stream(config.seed, f"episode {episode}").integers(2**62))
-            simulator = Simulator(scenario, table, num_envs=config.num_envs, seed=seed)
+            simulator = Simulator(
+                scenario,
+                table,
+                num_envs=config.num_envs,
+                seed=seed,
+                are_loads_free=config.are_loads_free,
+            )
             for row in learner.learn_episode(simulator):
                 if simulator.is_over and evaluation.is_due(episode):
                     row |= evaluation.of(learner)

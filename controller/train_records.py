@@ -49,6 +49,9 @@ class TrainConfig:
     """Environments side by side of an evaluation."""
     output: str = "runs"
     """Folder that run folders are created in."""
+    are_loads_free: bool = False
+    """Whether models serve at once while learning, never in evaluations: what it is worth that
+    loads take time in what DDQN learns from."""
     learning: LearningConfig = field(default_factory=LearningConfig)
     """How both agents learn."""
 

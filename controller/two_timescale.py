@@ -26,19 +26,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from controller import checkpoint, metrics
-from controller.d3pg import D3pg, D3pgConfig
-from controller.ddqn import Ddqn, DdqnConfig
+from controller.d3pg import D3pgConfig
+from controller.ddqn import DdqnConfig
 from controller.dynamics import Array, ModelTable
-from controller.learned_policy import AllocationAgent, AllocationDecision, CachingAgent
+from controller.learned_policy import AllocationAgent, AllocationDecision, CachingAgent, Learner
 from controller.metrics import Metrics
 from controller.replay import Replay
 from controller.scenario import ScenarioConfig
-from controller.sequential_cache import SequentialCache
 from controller.simulator import Outcomes, Simulator
 from controller.two_timescale_rewards import Normaliser, RewardKind, rewards_of
 from protos.seeds import stream
-
-Agent = Ddqn | SequentialCache | D3pg
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,7 +176,7 @@ class TwoTimescale:
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, Agent | Replay]:
+    def _parts(self) -> dict[str, Learner | Replay]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -189,7 +186,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: Agent, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
+    agent: Learner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:

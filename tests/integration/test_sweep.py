@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,18 +84,18 @@ def test_a_study_runs_each_training_once_and_reports_from_the_records(file, caps
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
-    cell, folder = first_cell(file), file.parent / "runs"
-    whole = sweep.run_cell(cell, folder / "unbroken", file.parent / "unbroken.json")
+    cell = first_cell(file)
+    whole = sweep.run_cell(cell, "unbroken")
 
     half = dataclasses.replace(cell, config=dataclasses.replace(cell.config, num_episodes=1))
-    stopped = folder / "stopped"
+    stopped = file.parent / "runs" / "stopped" / cell.name
     sweep.train_records.describe(folder_of(stopped), cell.config, cell.scenario)
     points = sweep.Points(stopped / "points.jsonl", half)
     train.train(half.config, half.scenario, stopped, points)
     lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
     with (stopped / "points.jsonl").open("a") as stream:
         stream.write(json.dumps(lost) + "\n")  # evaluated, then lost before the checkpoint
-    resumed = sweep.run_cell(cell, stopped, file.parent / "stopped.json")
+    resumed = sweep.run_cell(cell, "stopped")
 
     assert scores(resumed) == scores(whole)
     assert resumed.whole == whole.whole
@@ -109,6 +110,23 @@ def folder_of(folder: Path) -> Path:
 
 def scores(record: CellRecord) -> list[tuple[int, float, float]]:
     return [(one.episode, one.score, one.allocation_score) for one in record.points]
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_runs_a_study_and_the_records_come_here(file, capsys):
+    pytest.importorskip("ray", reason="the optional package ray is not installed")
+
+    assert command.main(["sweep", "--config", str(file), "--ray", "local"]) == 0
+
+    assert "4/4 " in capsys.readouterr().out
+    records = (file.parent / "results" / "actors").glob("*-s*.json")
+    assert len([read(one, CellRecord) for one in records]) == 4
+
+
+def test_ray_is_asked_for_by_name_where_it_is_missing(file, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert command.main(["sweep", "--config", str(file), "--ray", "local"]) == 2
+    assert "--ray needs the package ray" in capsys.readouterr().err
 
 
 def test_wrong_usage_ends_with_2_and_a_reason(file, capsys):

@@ -84,6 +84,16 @@ def test_the_first_frame_begins_loaded_and_later_loads_are_misses_until_done():
     assert loaded(sim) == {0, 2}
 
 
+def test_free_loads_take_no_time_and_are_observed_as_they_are():
+    sim = Simulator(scenario(), table(), num_envs=64, seed=0, are_loads_free=True)
+    sim.apply_caches(np.zeros((64, 1, 3), dtype=bool))
+    for _ in range(5):
+        loaded(sim)
+    assert sim.observe_frame().table.load_s.tolist() == table().load_s.tolist()
+    sim.apply_caches(np.repeat(FIRST_TWO, 64, axis=0))
+    assert loaded(sim) == {0, 2}
+
+
 def test_a_load_longer_than_a_frame_goes_on_in_the_next_one():
     slow = tuple(dataclasses.replace(model, load_s=12.0) for model in scenario().synthetic_models)
     sim = simulator(num_envs=64, synthetic_models=slow)

@@ -86,6 +86,38 @@ def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
     assert len({name(), *(name(**changes) for changes in others)}) == 6
 
 
+def test_an_option_added_later_at_its_default_renames_no_record(tmp_path):
+    def name(**changes) -> str:
+        return cells(study(tmp_path, train=told(tmp_path, **changes)))[0].name
+
+    default = name()
+    assert studies._unlike_default(told(tmp_path, are_loads_free=True))["are_loads_free"]
+    assert "are_loads_free" not in studies._unlike_default(told(tmp_path))
+    assert name(are_loads_free=True) != default == name(are_loads_free=False)
+
+
+def test_a_record_that_a_changed_default_left_behind_is_refused(tmp_path):
+    cell = cells(study(tmp_path))[0]
+    assert studies.read_cell(cell, tmp_path) is None
+    rating = Rating(policy="t2drl", scores=(0.5,), measured=())
+    record = CellRecord(
+        labels=cell.labels,
+        alone=None,
+        config=dataclasses.replace(cell.config, output="elsewhere", checkpoint_every=3),
+        manifest=manifest.collect(),
+        points=(),
+        whole=rating,
+        allocation=rating,
+    )
+    studies.write(record, tmp_path / f"{cell.name}.json")
+    assert studies.read_cell(cell, tmp_path) == record
+
+    before = dataclasses.replace(record.config, are_loads_free=True)
+    studies.write(dataclasses.replace(record, config=before), tmp_path / f"{cell.name}.json")
+    with pytest.raises(ConfigError, match=r"s0-.*json is of another configuration.*delete it"):
+        studies.read_cell(cell, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("grid", "complaint"),
     [
