@@ -7,10 +7,14 @@ Several edge nodes are decided one after the other by the same net: it is told w
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from controller import amender, d3pg, ddqn, sequential_cache
 from controller.d3pg import D3pg, D3pgConfig
@@ -43,9 +47,23 @@ from controller.scenario import ScenarioConfig
 from controller.sequential_cache import SequentialCache
 from controller.soft_amender import SoftAmender
 
-AllocationLearner = D3pg | Referee
-Learner = Ddqn | SequentialCache | AllocationLearner
 Transitions = dict[str, NDArray[np.generic]]
+
+
+class Learner(Protocol):
+    """An agent as far as learning goes."""
+
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch; return the metrics."""
+        ...
+
+    def save(self, stem: Path) -> None:
+        """Write everything to files that begin with the stem."""
+        ...
+
+    def load(self, stem: Path) -> None:
+        """Become what was saved."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -58,6 +76,30 @@ class CachingDecision:
     """[env, node, model]."""
     feasible: Bools
     """[action], which subsets fit; empty where they are not enumerated."""
+
+
+class CachingLearner(Protocol):
+    """Who decides a frame's caches, and what is learnt of them."""
+
+    @property
+    def agent(self) -> Learner:
+        """Who learns."""
+        ...
+
+    @property
+    def fields(self) -> Fields:
+        """What a transition holds."""
+        ...
+
+    def decide(self, frame: FrameArrays, *, explore: bool) -> CachingDecision:
+        """Return feasible caches for the frame."""
+        ...
+
+    def transitions(
+        self, decision: CachingDecision, reward: Array, following: CachingDecision
+    ) -> Transitions:
+        """Return what is learnt of one frame."""
+        ...
 
 
 class CachingAgent:
@@ -167,12 +209,8 @@ class AllocationAgent:
         rng: np.random.Generator,
     ) -> None:
         self._scenario = scenario
-        sizes = SlotSizes(
-            num_users=scenario.num_users,
-            user_dim=len(USER_FEATURES),
-            context_dim=len(CONTEXT_FEATURES),
-        )
-        self.agent: AllocationLearner
+        sizes = self._sizes()
+        self.agent: D3pg | Referee
         if config.agent == "d3pg":
             amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
             self.agent = D3pg(
@@ -181,6 +219,18 @@ class AllocationAgent:
         else:
             self.agent = Referee(config, sizes, rng)
         self.fields = d3pg.replay_fields(config, sizes)
+
+    def _sizes(self) -> SlotSizes:
+        """Return the widths of what the agent reads and answers."""
+        return SlotSizes(
+            num_users=self._scenario.num_users,
+            user_dim=len(USER_FEATURES),
+            context_dim=len(CONTEXT_FEATURES),
+        )
+
+    def _read(self, seen: SlotFeatures) -> SlotFeatures:
+        """Return what the agent reads of a slot's features."""
+        return seen
 
     def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
@@ -194,17 +244,21 @@ class AllocationAgent:
             _filled_up(slot, num_users), self._scenario.radio, self._scenario.slot_s
         )
         user_mask = seen.user_mask.reshape(-1, num_users)
-        features = SlotFeatures(
-            user_features=seen.user_features.reshape(*user_mask.shape, -1),
-            user_mask=user_mask,
-            context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
+        features = self._read(
+            SlotFeatures(
+                user_features=seen.user_features.reshape(*user_mask.shape, -1),
+                user_mask=user_mask,
+                context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
+            )
         )
         raw = self.agent.act(
             features.user_features, features.user_mask, features.context, explore=explore
         )
-        asked = raw.reshape(num_envs, -1, len(RAW_ACTION))[:, :num_requests]
+        of_users = raw[:, :num_users].reshape(num_envs, -1, len(RAW_ACTION))
         return AllocationDecision(
-            features=features, raw_action=raw, allocation=amender.amend(asked, slot)
+            features=features,
+            raw_action=raw,
+            allocation=amender.amend(of_users[:, :num_requests], slot),
         )
 
     def transitions(
@@ -249,7 +303,7 @@ def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:
 class LearnedPolicy:
     """Both agents as the ArrayPolicy that they are without exploration."""
 
-    caching: CachingAgent
+    caching: CachingLearner
     allocation: AllocationAgent
 
     def decide_caches(self, frame: FrameArrays) -> Bools:

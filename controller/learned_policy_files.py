@@ -11,7 +11,8 @@ import torch
 
 from controller import train_records as records
 from controller.config import RadioConfig
-from controller.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
+from controller.learned_policy import LearnedPolicy
+from controller.one_agent import agents
 from controller.policy import ForOneRun
 from controller.scenario import ScenarioConfig, read_models
 from protos.config import ConfigError
@@ -37,8 +38,10 @@ def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
     if checkpoint is None:
         raise ConfigError(f"{folder} holds no checkpoint yet")
     rng = stream(config.seed, "unused: a checkpoint brings its generators")
-    caching = CachingAgent(config.learning.caching, used_on, table, rng)
-    allocation = AllocationAgent(config.learning.allocation, used_on, table, rng)
+    learning = config.learning
+    caching, allocation = agents(
+        learning.caches_by, learning.caching, learning.allocation, used_on, table, lambda _: rng
+    )
     caching.agent.load(checkpoint / "caching")
     allocation.agent.load(checkpoint / "allocation")
     return LearnedPolicy(caching, allocation)

@@ -29,8 +29,9 @@ from controller import checkpoint, metrics
 from controller.d3pg import D3pgConfig
 from controller.ddqn import DdqnConfig
 from controller.dynamics import Array, ModelTable
-from controller.learned_policy import AllocationAgent, AllocationDecision, CachingAgent, Learner
+from controller.learned_policy import AllocationDecision, Learner
 from controller.metrics import Metrics
+from controller.one_agent import CachesBy, agents, require_fit
 from controller.replay import Replay
 from controller.scenario import ScenarioConfig
 from controller.simulator import Outcomes, Simulator
@@ -46,6 +47,8 @@ class LearningConfig:
     """DDQN's, once a frame."""
     allocation: D3pgConfig = field(default_factory=D3pgConfig)
     """D3PG's, once a slot."""
+    caches_by: CachesBy = "ddqn"
+    """Who says what nodes cache: DDQN, or one agent for all, D3PG (one_agent.py)."""
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
     caching_head_start: int = 60
@@ -69,6 +72,7 @@ class LearningConfig:
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
+        require_fit(self.caches_by, self.allocation, self.reward)
 
 
 class _Slot(NamedTuple):
@@ -85,9 +89,8 @@ class TwoTimescale:
     ) -> None:
         self._config = config
         rng = partial(stream, seed)
-        self.caching = CachingAgent(config.caching, scenario, table, rng("caching agent"))
-        self.allocation = AllocationAgent(
-            config.allocation, scenario, table, rng("allocation agent")
+        self.caching, self.allocation = agents(
+            config.caches_by, config.caching, config.allocation, scenario, table, rng
         )
         self._frames = Replay(self.caching.fields, config.caching_replay, rng("caching replay"))
         self._slots = Replay(

@@ -113,6 +113,7 @@ def scores(record: CellRecord) -> list[tuple[int, float, float]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # Ray's processes are polite: on a busy machine they start late
 def test_a_ray_cluster_runs_a_study_and_the_records_come_here(file, capsys):
     pytest.importorskip("ray", reason="the optional package ray is not installed")
 
