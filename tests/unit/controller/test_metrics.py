@@ -8,10 +8,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from controller import metrics
 from controller.baselines import equal
+from controller.d3pg import D3pgConfig
 from controller.metrics import JsonLines, TensorBoard, of_frame
 from controller.simulator import serve
 from tests.unit.controller.scenarios import scenario, slot
-from tests.unit.controller.trainings import trained
+from tests.unit.controller.trainings import learning, trained
 
 
 def rows(folder) -> list[dict]:
@@ -19,10 +20,13 @@ def rows(folder) -> list[dict]:
 
 
 def test_the_table_in_the_docstring_lists_every_key_that_is_written_and_no_other(tmp_path):
-    _, folder = trained(tmp_path)
+    referee = learning(allocation=D3pgConfig(agent="sb3-td3"))
+    folders = [trained(tmp_path / "own")[1], trained(tmp_path / "sb3", learning=referee)[1]]
     documented = set(re.findall(r"^    (\w+/\w+)  ", metrics.__doc__, re.MULTILINE))
 
-    assert {key for row in rows(folder) for key in row} == documented | {"frame"}
+    assert {key for folder in folders for row in rows(folder) for key in row} == documented | {
+        "frame"
+    }
 
 
 def test_a_file_goes_on_after_the_rows_that_are_kept(tmp_path):
