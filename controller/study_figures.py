@@ -125,9 +125,15 @@ def _band(
     label: str,
     colour: str,
 ) -> None:
+    """Draw estimates as a line in its band; of words, which have no order, each by itself."""
     middle, low, high = zip(*values, strict=True)
-    axes.plot(x, middle, color=colour, label=label, marker=".", ms=4)
-    axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    if isinstance(x[0], str):
+        bars = np.abs(np.array([low, high]) - middle)
+        axes.errorbar(x, middle, bars, color=colour, label=label, fmt=".", capsize=3)
+        axes.margins(x=0.3)
+    else:
+        axes.plot(x, middle, color=colour, label=label, marker=".", ms=4)
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     axes.spines[["top", "right"]].set_visible(False)
 
 

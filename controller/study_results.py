@@ -55,7 +55,7 @@ def places(cells: Sequence[Cell], folder: Path) -> Iterator[Place]:
     """Yield the scenarios that anything is recorded of, in the study's order."""
     for here in _grouped(cells, lambda cell: cell.baselines):
         trained = tuple(
-            Trained(name=min(map(_name, alike), key=len), records=records(alike, folder))
+            Trained(name=_point_name(alike), records=records(alike, folder))
             for alike in _grouped(here, lambda cell: cell.point)
         )
         recorded = tuple(one for one in trained if one.records)
@@ -88,11 +88,17 @@ def _grouped(cells: Sequence[Cell], key: Callable[[Cell], str]) -> Iterator[list
     yield from groups.values()
 
 
+def _point_name(alike: Sequence[Cell]) -> str:
+    """Return what differs in all of them; nothing does where several keys have their own value."""
+    names = {_name(cell) for cell in alike}
+    return (names.pop() if len(names) == 1 else labelled(alike[0].labels)) or "unchanged"
+
+
 def _name(cell: Cell) -> str:
     labels = dict(cell.labels)
     if cell.alone and not cell.alone[0].startswith(SCENARIO):
         labels[cell.alone[0].rpartition(".")[2]] = cell.alone[1]
-    return labelled(labels) or "t2drl"
+    return labelled(labels)
 
 
 def _place_name(here: Sequence[Cell]) -> str:

@@ -71,7 +71,7 @@ def test_points_that_come_to_the_same_training_are_one(todo, tmp_path):
     assert fewer.name == "default, num_users 6"
     assert own.name == "default"  # 10 users and a chain of 2 are its own
     assert [(one.name, len(one.records)) for one in own.trained] == [
-        ("t2drl", 2),
+        ("unchanged", 2),
         ("chain_len 1", 1),
     ]
 
@@ -79,8 +79,8 @@ def test_points_that_come_to_the_same_training_are_one(todo, tmp_path):
 def test_the_table_has_the_mean_over_seeds_and_says_how_many_there_are(study, todo, tmp_path):
     table = study_report.table(study, todo, tmp_path)
 
-    assert "| T2DRL: t2drl | 2 of 2 | 0.345 | 0.340 .. 0.350 |" in table.split("\n\n")[0]
-    assert "| T2DRL: t2drl | 2 of 2 | 0.545 | 0.540 .. 0.550 |" in table.split("\n\n")[1]
+    assert "| T2DRL: unchanged | 2 of 2 | 0.345 | 0.340 .. 0.350 |" in table.split("\n\n")[0]
+    assert "| T2DRL: unchanged | 2 of 2 | 0.545 | 0.540 .. 0.550 |" in table.split("\n\n")[1]
     assert "| T2DRL: chain_len 1 | 1 of 2 | 0.520 |" in table
     assert table.count("| greedy-oracle | | 0.300 |") == 2
 
@@ -104,7 +104,7 @@ def test_without_values_alone_the_figure_shows_scores_while_learning(study, tmp_
 
     (curve, *_) = figure.axes[0].get_lines()
     assert curve.get_xydata() == pytest.approx(np.array([[1.0, 0.545]]))  # minutes
-    assert curve.get_label() == "t2drl (2 seeds)"
+    assert curve.get_label() == "unchanged (2 seeds)"
 
 
 def test_an_estimate_is_the_interquartile_mean_and_its_interval():
