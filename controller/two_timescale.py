@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from controller.one_agent import CachesBy, agents, require_fit
 from controller.replay import Replay
 from controller.scenario import ScenarioConfig
 from controller.simulator import Outcomes, Simulator
-from controller.two_timescale_rewards import Normaliser, RewardKind, rewards_of
+from controller.two_timescale_rewards import DeepFades, Normaliser, RewardKind, rewards_of
 from protos.seeds import stream
 
 
@@ -51,6 +51,8 @@ class LearningConfig:
     """Who says what nodes cache: DDQN, or one agent for all, D3PG (one_agent.py)."""
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
+    deep_fades: DeepFades = "clipped"
+    """What utilities below -1 count as rewards: the logarithm of it, or -1."""
     caching_head_start: int = 60
     """First frames that DDQN learns nothing from: D3PG does not allocate well yet."""
     caching_updates: int = 16
@@ -73,12 +75,6 @@ class LearningConfig:
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
         require_fit(self.caches_by, self.allocation, self.reward)
-
-
-class _Slot(NamedTuple):
-    outcomes: Outcomes
-    frame_reward: Array
-    learnt: Metrics
 
 
 class TwoTimescale:
@@ -107,7 +103,8 @@ class TwoTimescale:
         while not simulator.is_over:
             simulator.apply_caches(caching.caches)
             slots = [self._run_slot(simulator) for _ in range(simulator.scenario.slots_per_frame)]
-            reward = np.mean([slot.frame_reward for slot in slots], axis=0)
+            outcomes, rewards, learnt_in_slots = zip(*slots, strict=True)
+            reward = np.mean(rewards, axis=0)
 
             following = self.caching.decide(simulator.observe_frame(), explore=True)
             self.num_frames += 1
@@ -122,8 +119,8 @@ class TwoTimescale:
                 minibatch=config.caching_minibatch,
             )
             yield {
-                **metrics.of_frame([slot.outcomes for slot in slots]),
-                **metrics.means(slot.learnt for slot in slots),
+                **metrics.of_frame(outcomes),
+                **metrics.means(learnt_in_slots),
                 **learnt,
                 **self._frame_reward.metrics("frame"),
                 **self._user_reward.metrics("user"),
@@ -132,13 +129,15 @@ class TwoTimescale:
         self._remember_slot(self.allocation.decide(simulator.observe_slot(), explore=False))
         self._before = None
 
-    def _run_slot(self, simulator: Simulator) -> _Slot:
+    def _run_slot(self, simulator: Simulator) -> tuple[Outcomes, Array, Metrics]:
+        """Return what became of the slot, its share of DDQN's reward, D3PG's metrics."""
         slot = simulator.observe_slot()
         decision = self.allocation.decide(slot, explore=True)
         self._remember_slot(decision)
 
         done = simulator.apply_allocations(decision.allocation)
-        reward, of_frame = rewards_of(slot, done.utility, simulator.scenario, self._config.reward)
+        how = self._config.reward, self._config.deep_fades
+        reward, of_frame = rewards_of(slot, done.utility, simulator.scenario, *how)
         self._user_reward.observe(reward[slot.asks])
         self._before = decision, reward
         learnt = _learn(
@@ -148,7 +147,7 @@ class TwoTimescale:
             num_updates=self._config.allocation_updates,
             minibatch=self._config.allocation_minibatch,
         )
-        return _Slot(done, of_frame, learnt)
+        return done, of_frame, learnt
 
     def _remember_slot(self, following: AllocationDecision) -> None:
         if self._before:

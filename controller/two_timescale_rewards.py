@@ -4,9 +4,10 @@ Most of a utility's spread has nothing to do with decisions: who is far away, wh
 formulas know that part, so it is taken off: D3PG is rewarded with what a request gains over equal
 allocation, DDQN with what the frame's requests gain over the cloud. What is taken off depends on
 channels, requests and (D3PG's) caches, never on the agent's decision, so that the best decisions
-stay the best ones, and are learnt from fewer samples. Utilities below LEAST_UTILITY count as that:
-a few requests in deep fades, which hardly any allocation helps, would drown all others. (Where a
-decision matters only below that floor, the reward no longer sees which is best.)
+stay the best ones, and are learnt from fewer samples. Utilities below LOW_UTILITY would drown all
+others: a few requests in deep fades. Below it a reward falls as the logarithm of the utility does:
+the order of decisions stays, so that nobody is worth starving. ("clipped" stops there instead, and
+D3PG learns after a while to give nothing to those who are below it anyway.)
 
 Owns rewards and their running moments. Refuses what is reported: that is never clipped or shifted.
 
@@ -29,13 +30,18 @@ from controller.scenario import ScenarioConfig
 from controller.simulator import serve
 
 RewardKind = Literal["gain", "utility"]
-LEAST_UTILITY = -1.0
+DeepFades = Literal["log", "clipped"]
+LOW_UTILITY = -1.0
 """No utility is above 1."""
 _LEAST_STD = 1e-6
 
 
 def rewards_of(
-    slot: SlotArrays, utility: Array, scenario: ScenarioConfig, kind: RewardKind
+    slot: SlotArrays,
+    utility: Array,
+    scenario: ScenarioConfig,
+    kind: RewardKind,
+    deep_fades: DeepFades,
 ) -> tuple[Array, Array]:
     """Return D3PG's rewards [env, user] of a slot, 0 where nobody asks, and DDQN's share [env].
 
@@ -47,16 +53,31 @@ def rewards_of(
         utility: [env, user], what became of it.
         scenario: the formulas' numbers.
         kind: "gain" as above; "utility" takes nothing off.
+        deep_fades: what utilities below LOW_UTILITY count.
     """
-    worth = np.maximum(utility, LEAST_UTILITY)
+    worth = tamed(utility, deep_fades)
     if kind == "utility":
         return worth, worth.sum(axis=-1) / scenario.expected_requests
     at_cloud = replace(slot, nodes=np.full_like(slot.nodes, MISS))
     of_equal, of_cloud = (
-        np.maximum(serve(any_slot, equal(any_slot), scenario).utility, LEAST_UTILITY)
+        tamed(serve(any_slot, equal(any_slot), scenario).utility, deep_fades)
         for any_slot in (slot, at_cloud)
     )
     return worth - of_equal, (worth - of_cloud).sum(axis=-1) / scenario.expected_requests
+
+
+def tamed(utility: Array, deep_fades: DeepFades) -> Array:
+    """Return utilities without their tail: below LOW_UTILITY on a logarithm, or cut off.
+
+    >>> tamed(np.array([0.5, -1.0, -np.e]), "log").tolist()
+    [0.5, -1.0, -2.0]
+    >>> tamed(np.array([0.5, -1.0, -np.e]), "clipped").tolist()
+    [0.5, -1.0, -1.0]
+    """
+    kept = np.maximum(utility, LOW_UTILITY)
+    if deep_fades == "clipped":
+        return kept
+    return np.asarray(kept - np.log(np.maximum(utility / LOW_UTILITY, 1.0)))
 
 
 @dataclass(slots=True)
