@@ -87,11 +87,17 @@ def rendered(config: ProfileConfig, asked: Sequence[Prompt]) -> Images | None:
 
 
 def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
-    """Return for each image whether it shows its whole prompt; None where nobody can tell."""
+    """Return for each image whether it shows its whole prompt; None where nobody can tell.
+
+    Args:
+        images: [n, h, w, 3]; squares of a multiple of 64 pixels can be read.
+        asked: [n].
+    """
+    height, width = images.shape[1:3]
+    if height != width or height % scenes.IMAGE_PX:
+        return [None] * len(images)
     return [
-        None
-        if prompt.scene is None or image.shape[:2] != (scenes.IMAGE_PX, scenes.IMAGE_PX)
-        else bool(checker.matches(image, prompt.scene))
+        None if prompt.scene is None else bool(checker.matches(image, prompt.scene))
         for image, prompt in zip(images, asked, strict=True)
     ]
 

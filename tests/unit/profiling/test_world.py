@@ -40,6 +40,16 @@ def test_renderings_of_the_prompts_are_exact_and_those_of_others_are_not(choice)
     assert np.mean(world.are_exact(images[::-1], asked)) < 0.1
 
 
+def test_larger_images_are_read_too_and_other_shapes_are_not(choice):
+    asked = world.prompts(choice, 10)
+    drawn = [prompt.scene for prompt in asked]
+    large = scenes.render(drawn, np.random.default_rng(0), image_px=128)
+
+    assert np.mean(world.are_exact(large, asked)) > 0.9
+    assert world.are_exact(large[:, :, :64], asked) == [None] * 10
+    assert world.are_exact(large[:, :96, :96], asked) == [None] * 10
+
+
 def test_nobody_can_tell_whether_an_image_of_free_words_is_exact(choice, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \nno more\n")
     choice = scorer(choice, prompts=str(tmp_path / "prompts.txt"))
