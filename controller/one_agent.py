@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from controller.d3pg import D3pgConfig
@@ -171,7 +170,7 @@ class Wished:
     def transitions(
         self,
         decision: CachingDecision,  # noqa: ARG002 - as CachingAgent
-        reward: NDArray[np.float64],
+        reward: Array,
         following: CachingDecision,  # noqa: ARG002
     ) -> Transitions:
         """Return the rewards."""

@@ -52,7 +52,7 @@ class LearningConfig:
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
     deep_fades: DeepFades = "clipped"
-    """What utilities below -1 count as rewards: the logarithm of it, or -1."""
+    """How rewards count utilities below -1: on a logarithm, or as -1."""
     caching_head_start: int = 60
     """First frames that DDQN learns nothing from: D3PG does not allocate well yet."""
     caching_updates: int = 16

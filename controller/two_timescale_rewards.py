@@ -5,9 +5,9 @@ formulas know that part, so it is taken off: D3PG is rewarded with what a reques
 allocation, DDQN with what the frame's requests gain over the cloud. What is taken off depends on
 channels, requests and (D3PG's) caches, never on the agent's decision, so that the best decisions
 stay the best ones, and are learnt from fewer samples. Utilities below LOW_UTILITY would drown all
-others: a few requests in deep fades. Below it a reward falls as the logarithm of the utility does:
-the order of decisions stays, so that nobody is worth starving. ("clipped" stops there instead, and
-D3PG learns after a while to give nothing to those who are below it anyway.)
+others: a few requests in deep fades. Below it a reward goes on falling, but as the logarithm of the
+utility does, so that starving a request costs something wherever it is. ("clipped" stops there, and
+after a while D3PG may learn to give less and less to those who are below it anyway.)
 
 Owns rewards and their running moments. Refuses what is reported: that is never clipped or shifted.
 
