@@ -2,10 +2,10 @@
 
 Owns the way from D3PG's calls, arrays and minibatches to theirs: they learn from the same slots, in
 as many updates on minibatches of the same size, through the same amender, with hidden layers of the
-same width. What is theirs stays theirs: they see the users as one vector and their
-rewards as one sum, as a Gymnasium environment shows them, their critics read raw actions, and actor
-and critic learn from the first update on. Refuses everything else of their library: its loops, its
-replay, its files.
+same width. What is theirs stays theirs: they see the users as one vector and their rewards as one
+sum, as a Gymnasium environment shows them, their critics read raw actions, actor and critic learn
+from the first update on, both at ``critic_learning_rate``. Refuses everything else of their
+library: its loops, its replay, its files.
 
 Source: DDPG, Lillicrap et al. 2016; TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018.
 """
