@@ -51,7 +51,7 @@ class LearningConfig:
     """Who says what nodes cache: DDQN, or one agent for all, D3PG (one_agent.py)."""
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
-    deep_fades: DeepFades = "clipped"
+    deep_fades: DeepFades = "log"
     """How rewards count utilities below -1: on a logarithm, or as -1."""
     caching_head_start: int = 60
     """First frames that DDQN learns nothing from: D3PG does not allocate well yet."""
