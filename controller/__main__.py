@@ -4,6 +4,7 @@
     python -m controller run --config live-random.toml         the floor to compare with
     python -m controller run --config my.toml --seed 7 --slot-s 2 --workload.request-probability 0.5
     python -m controller report --run runs/live-demo/RUN       write a run's report again
+    python -m controller compare runs/live-demo/*              policies of several runs, in a table
     python -m controller levers --scenario default             what each lever is worth there
     python -m controller train --scenario default --seed 3     learn T2DRL in the simulator
     python -m controller evaluate --checkpoint runs/RUN        its scores beside the baselines
@@ -24,7 +25,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from controller import inputs, report, run, scenario, scores
+from controller import compare, inputs, report, run, scenario, scores
 from controller.config import ROOT, RunConfig
 from controller.display import Display
 from protos import config as configs
@@ -40,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments and arguments[0] in ("train", "evaluate", "sweep"):
             return _learn(arguments[0], arguments[1:])
+        if arguments and arguments[0] == "compare":
+            return compare.command(arguments[1:])
         return _control(arguments)
     except configs.ConfigError as error:
         print(f"controller: {error}", file=sys.stderr)
@@ -64,7 +67,7 @@ def _control(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    verbs = ["run", "report", "levers", "train", "evaluate", "sweep"]
+    verbs = ["run", "report", "compare", "levers", "train", "evaluate", "sweep"]
     parser.add_argument("verb", choices=verbs, help="what to do", nargs="?")
     parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
     parser.add_argument("--run", type=Path, help="folder of a finished run, for report")

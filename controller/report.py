@@ -41,8 +41,8 @@ def write(folder: Path) -> Path:
     Raises:
         ConfigError: it is not a run's folder.
     """
-    config = _read(folder / "config.json", RunConfig)
-    manifest = _read(folder / "manifest.json", Manifest)
+    config = read(folder / "config.json", RunConfig)
+    manifest = read(folder / "manifest.json", Manifest)
     profile = records.load(folder / "profile.json")
     with RequestLog(folder / "requests.sqlite") as log:
         rows, caches, nodes = log.rows(), log.caches(), log.nodes()
@@ -63,7 +63,12 @@ def write(folder: Path) -> Path:
     return page
 
 
-def _read(file: Path, cls: type[T]) -> T:
+def read(file: Path, cls: type[T]) -> T:
+    """Return what a run's folder holds in a JSON file.
+
+    Raises:
+        ConfigError: no such file, or one of something else.
+    """
     try:
         return msgspec.json.decode(file.read_bytes(), type=cls)
     except OSError as error:

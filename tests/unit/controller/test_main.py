@@ -32,11 +32,15 @@ def test_no_verb_shows_how_it_is_used(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["run", "--config", "none.toml"], "shipped with the program: live-demo.toml"),
+        (
+            ["run", "--config", "none.toml"],
+            "shipped with the program: live-crowded.toml",
+        ),
         (["run", "--slot-s", "0"], "slot_s must be > 0, got 0"),
         (["run", "--profile", "no/such.json"], "cannot read the profile"),
         (["report"], "report needs --run FOLDER"),
         (["report", "--run", "/"], "is not a run's folder"),
+        (["compare", "/"], "is not a run's folder"),
         (["levers", "--scenario", "none"], "shipped with the program: default.toml"),
         (["levers", "--num-users", "0"], "num_users must be >= 1, got 0"),
         (["levers", "--capacity-bytes", "1"], "no model fits"),

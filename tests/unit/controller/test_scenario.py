@@ -1,10 +1,13 @@
 import dataclasses
+import tomllib
 
 import pytest
 
 from controller import scenario as scenarios
+from controller.config import ROOT, RunConfig
 from controller.dynamics import model_curves
 from profiling import records
+from protos import config as configs
 from protos.config import ConfigError
 from tests.unit.controller import profiles
 from tests.unit.controller.scenarios import MODELS, curves, scenario
@@ -18,11 +21,13 @@ def test_the_scenarios_of_the_study_are_shipped():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_shipped_scenario_reads_and_says_that_its_models_are_synthetic(name):
+def test_a_shipped_scenario_reads_and_says_whether_its_models_are_synthetic(name):
     config = scenarios.load(name)
     table = scenarios.read_models(config)
-    assert len(table.model_ids) == len(config.synthetic_models)
-    assert "synthetic" in (scenarios.SHIPPED / f"{name}.toml").read_text().partition("\n\n")[0]
+    said = "synthetic" in (scenarios.SHIPPED / f"{name}.toml").read_text()
+    assert said == (not config.profile)
+    if config.synthetic_models:
+        assert len(table.model_ids) == len(config.synthetic_models)
     assert table.resident_bytes.sum() > config.capacity_bytes  # or there is nothing to decide
 
 
@@ -35,6 +40,22 @@ def test_the_shipped_scenarios_differ_as_their_names_say():
     drifts = [config[name].workload.drift_probability for name in ("default", "fast-drift")]
     assert drifts[0] < drifts[1]
     assert config["paper-scale"].num_users > default.num_users
+
+
+def test_the_scenario_of_a_live_run_is_the_run_s_cell():
+    simulated = scenarios.load("live-crowded")
+    run = configs.load(ROOT / "controller" / "configs" / "live-crowded.toml", RunConfig)
+    nodes = [tomllib.loads((ROOT / node.start).read_text()) for node in run.nodes]
+
+    for name in (
+        *("num_users", "slots_per_frame", "slot_s", "profile"),
+        *("radio", "workload", "utility", "allocation"),
+    ):
+        assert getattr(simulated, name) == getattr(run, name), name
+    edge, cloud = nodes
+    cache = edge["cache"]
+    assert simulated.capacity_bytes == cache["capacity_bytes"] - cache["reserve_bytes"]
+    assert dataclasses.asdict(simulated.cloud) == cloud["backhaul"]
 
 
 @pytest.mark.parametrize(
