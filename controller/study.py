@@ -9,7 +9,10 @@ file, committed, that figures are made from. Refuses to train (sweep.py) and to 
     [grid]                                        # every combination, the first key slowest
     scenario = ["default", "tight-memory"]
     "learning.allocation.nets.actor" = ["diffusion", "mlp"]
-    [alone]                                       # at each point of the grid, one after the other
+    [[points]]                                    # at each point of the grid: these, one by one
+    "learning.allocation.nets.actor" = "mlp"
+    "learning.allocation.nets.hidden" = 128
+    [alone]                                       # at each of these points, one after the other
     "scenario.num_users" = [6, 10, 14]            # a number of the scenario itself
     "learning.allocation.nets.chain_len" = [1, 5]
     [train]                                       # a training's whole configuration
@@ -52,8 +55,10 @@ class StudyConfig:
     """Of the trainings."""
     grid: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     """Dotted key of the training's configuration -> its values, in every combination."""
+    points: tuple[dict[str, Value], ...] = ()
+    """Dotted keys -> values, one set after the other at each point of the grid."""
     alone: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-    """The same, or after "scenario." a key of the scenario's; but each value alone, all else as at
+    """Values as the grid's, or after "scenario." a key of the scenario's; but each value alone, all else as at
     the point of the grid. The figure has a column for each key, its values on the x axis."""
     test_episodes: int = 5
     """Episodes that trained policies and baselines are rated on; no training sees them."""
@@ -67,8 +72,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ValueError("seeds must not be empty")
-        if not (self.grid or self.alone):
-            raise ValueError("grid and alone must not both be empty")
+        if not (self.grid or self.points or self.alone):
+            raise ValueError("grid, points and alone must not all be empty")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         for name in ("test_episodes", "test_envs"):
@@ -158,15 +163,16 @@ class BaselineRecord:
 
 
 def cells(study: StudyConfig) -> tuple[Cell, ...]:
-    """Return the trainings: the grid's points in order, at each what differs alone, then all seeds.
+    """Return the trainings: all points in order, at each what differs alone, then all seeds.
 
     Raises:
         ConfigError: a key that a training has not, a refused value, a scenario that is not there.
     """
     alone = [(key, value) for key, values in study.alone.items() for value in values]
     found = []
-    for values in itertools.product(*study.grid.values()):
-        point = dict(zip(study.grid, values, strict=True))
+    combinations = itertools.product(*study.grid.values())
+    for values, listed in itertools.product(combinations, study.points or ({},)):
+        point = dict(zip(study.grid, values, strict=True)) | listed
         for varied in alone or (None,):
             in_scenario, in_training = _split(varied)
             config = _changed(study.train, point | in_training)

@@ -46,6 +46,25 @@ def test_cells_are_all_points_of_the_grid_with_all_seeds(tmp_path):
     assert {one.config.num_envs for one in found} == {told(tmp_path).num_envs}
 
 
+def test_points_are_taken_one_by_one_at_each_point_of_the_grid(tmp_path):
+    actor, hidden = "learning.allocation.nets.actor", "learning.allocation.nets.hidden"
+    points = ({actor: "mlp", hidden: 128}, {actor: "diffusion"})
+    grid = {"scenario": ("default", "tight-memory")}
+
+    found = cells(study(tmp_path, grid=grid, points=points, seeds=(0,)))
+
+    assert [one.labels for one in found] == [
+        {"scenario": "default", "actor": "mlp", "hidden": 128},
+        {"scenario": "default", "actor": "diffusion"},
+        {"scenario": "tight-memory", "actor": "mlp", "hidden": 128},
+        {"scenario": "tight-memory", "actor": "diffusion"},
+    ]
+    assert [one.config.learning.allocation.nets.hidden for one in found[:2]] == [
+        128,
+        told(tmp_path).learning.allocation.nets.hidden,
+    ]
+
+
 def test_each_value_alone_changes_the_training_or_its_scenario(tmp_path):
     alone = {
         "scenario.num_users": (10, 6),  # 10 is the default scenario's own
@@ -144,7 +163,7 @@ def test_a_scenarios_numbers_are_checked_and_vary_alone_only(tmp_path):
     [
         ({"seeds": ()}, "seeds must not be empty"),
         ({"seeds": (1, 1)}, r"seeds must differ, got \[1, 1\]"),
-        ({"grid": {}}, "grid and alone must not both be empty"),
+        ({"grid": {}}, "grid, points and alone must not all be empty"),
         ({"test_episodes": 0}, "test_episodes must be >= 1, got 0"),
     ],
 )
