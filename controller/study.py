@@ -58,8 +58,8 @@ class StudyConfig:
     points: tuple[dict[str, Value], ...] = ()
     """Dotted keys -> values, one set after the other at each point of the grid."""
     alone: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-    """Values as the grid's, or after "scenario." a key of the scenario's; but each value alone, all else as at
-    the point of the grid. The figure has a column for each key, its values on the x axis."""
+    """As the grid, or after "scenario." a key of the scenario's; but each value alone, all else as
+    at the point. The figure has a column for each key, its values on the x axis."""
     test_episodes: int = 5
     """Episodes that trained policies and baselines are rated on; no training sees them."""
     test_envs: int = 8
