@@ -101,6 +101,7 @@ class LiveTestbed:
     async def apply_cache(self, decision: CacheDecision) -> None:
         """Send the decision to the nodes; only the first one is waited for."""
         for node_id, models in decision.resident.items():
+            self._registry.expect(node_id, models)
             change = self._change_cache(self._frame, node_id, models, self._changes.get(node_id))
             self._changes[node_id] = asyncio.create_task(change)
         if not self.begun.is_set():

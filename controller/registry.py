@@ -31,7 +31,7 @@ class _Entry:
     status: NodeStatus | None = None
     is_alive: bool = False
     wanted: tuple[str, ...] | None = None
-    """While SetCache runs: what it is to hold; the rest is about to be evicted."""
+    """From a decision until its SetCache has ended: what it is to hold; the rest is evicted."""
 
 
 class Registry:
@@ -126,6 +126,10 @@ class Registry:
             await asyncio.sleep(self._deadlines.poll_interval_s)
             await self.poll()
 
+    def expect(self, node_id: str, models: tuple[str, ...]) -> None:
+        """Send nobody to a node for what it will not hold; to be followed by ``set_cache``."""
+        self._entries[node_id].wanted = models
+
     async def set_cache(self, node_id: str, models: tuple[str, ...]) -> CacheChange:
         """Make a node hold exactly these models.
 
@@ -133,12 +137,14 @@ class Registry:
             EdgeError: the node's refusal, or NodeDownError.
         """
         entry = self._entries[node_id]
-        entry.wanted = models
+        if entry.wanted is None:  # else a later decision may be waiting already
+            entry.wanted = models
         try:
             return await entry.client.set_cache(models, deadline_s=self._deadlines.cache_s)
         finally:
             await self._poll(entry)
-            entry.wanted = None
+            if entry.wanted == models:
+                entry.wanted = None
 
     def statuses(self, role: Role) -> dict[str, NodeStatus]:
         """Return the last status of every living node of a role, by node_id."""

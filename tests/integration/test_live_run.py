@@ -240,6 +240,25 @@ def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
     assert all(0 < row.wait_s < 3 * 0.15 for row in rows)
 
 
+def test_nobody_is_sent_to_a_node_for_what_a_new_frame_evicts(tmp_path):
+    sizes = {"tiny": 40, "small": 70}  # of 100: either, not both
+
+    async def scenario():
+        async with fake_node("edge", sizes) as edge, fake_node("cloud", sizes) as cloud:
+            nodes = (f'attach = "{node.address}"' for node in (edge, cloud))
+            changes = {"num_frames": 10, "slot_s": 0.15, "num_users": 6, "bandwidth_hz": 5e6}
+            file = write_run(tmp_path, *nodes, sizes=sizes, policy="random", **changes)
+            return await run_here(file)
+
+    _, folder = asyncio.run(scenario())
+
+    rows, caches, _ = rows_of(folder)
+    assert len({cache.models for cache in caches}) == 2
+    assert {row.status for row in rows} == {"served"}
+    in_time = [row for row in rows if row.upload_s < 0.1]  # before the next frame's decision
+    assert {row.num_tries for row in in_time} == {1}
+
+
 def test_a_user_from_outside_is_served_like_any_other(tmp_path):
     answers = {}
 

@@ -66,6 +66,24 @@ def test_a_model_about_to_be_evicted_gets_no_more_requests():
     asyncio.run(scenario())
 
 
+def test_nobody_is_sent_for_what_a_later_decision_evicts():
+    async def scenario():
+        async with node() as (_, edge), Registry(DEADLINES) as known:
+            await known.attach(edge)
+            await known.set_cache("edge-0", ("a",))
+            known.expect("edge-0", ("a", "b"))
+            first = asyncio.create_task(known.set_cache("edge-0", ("a", "b")))
+            known.expect("edge-0", ())  # decided before the first change has ended
+            assert known.holders("a") == []
+            await first
+            assert (known.holders("a"), known.holders("b")) == ([], [])
+            await known.set_cache("edge-0", ())
+            await known.set_cache("edge-0", ("b",))
+            assert known.holders("b") == ["edge-0"]  # nothing of the old decisions is left
+
+    asyncio.run(scenario())
+
+
 def test_a_cache_change_that_a_node_refuses_leaves_its_models_known():
     async def scenario():
         async with node(capacity_bytes=50) as (_, edge), Registry(DEADLINES) as known:
