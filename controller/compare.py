@@ -20,10 +20,9 @@ import numpy as np
 from controller import report
 from controller.config import RunConfig
 from controller.request_log import RequestLog
-from controller.scores import iqm, iqm_interval
+from controller.scores import estimate
 from controller.summary import Summary, summarise
 from protos.config import ConfigError
-from protos.seeds import stream
 
 _HEADER = (
     "| policy | runs | requests | utility | 95 % | over {} | 95 % | hits | quality | steps "
@@ -134,5 +133,5 @@ def _row(name: str, runs: Mapping[int, Run], reference: Mapping[int, Run]) -> st
 def _interval(values: Sequence[float]) -> str:
     if not values:
         return " | "
-    low, high = iqm_interval(values, stream(0, "live comparison"))
-    return f"{float(iqm(values)):.3f} | {low:.3f} .. {high:.3f}"
+    middle, low, high = estimate(values)
+    return f"{middle:.3f} | {low:.3f} .. {high:.3f}"

@@ -12,6 +12,7 @@ Source: interquartile mean and its bootstrap interval: Agarwal et al. 2021 (rlia
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -115,6 +116,19 @@ def iqm_interval(
     scores = np.asarray(values, float)
     replicates = iqm(scores[rng.integers(len(scores), size=(count, len(scores)))])
     return interval(replicates, level)
+
+
+class Estimate(NamedTuple):
+    """The interquartile mean of some values, and its 95 % bootstrap interval."""
+
+    middle: float
+    low: float
+    high: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the estimate of at least one value."""
+    return Estimate(float(iqm(values)), *iqm_interval(values, stream(0, "study report")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

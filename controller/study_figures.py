@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from controller.course import Rating
+from controller.scores import Estimate, estimate
 from controller.study import SCENARIO, Cell, CellRecord, StudyConfig, Value
-from controller.study_results import Estimate, baselines, estimate, labelled, places, records
+from controller.study_results import baselines, labelled, places, records
 
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
 _LINES = {"greedy-oracle": ":", "greedy-equal": "--", "lru-equal": "-."}

@@ -14,8 +14,9 @@ import numpy as np
 
 from controller import study_figures
 from controller.course import Rating
+from controller.scores import estimate
 from controller.study import Cell, StudyConfig
-from controller.study_results import Place, estimate, places
+from controller.study_results import Place, places
 
 TABLE, FIGURE = "table.md", "scores.png"
 _HEADER = (

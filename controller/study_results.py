@@ -6,9 +6,7 @@ Owns reading, grouping and the interval over seeds. Refuses Markdown and picture
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from controller.scores import iqm, iqm_interval
 from controller.study import (
     SCENARIO,
     BaselineRecord,
@@ -18,20 +16,6 @@ from controller.study import (
     read,
     read_cell,
 )
-from protos.seeds import stream
-
-
-class Estimate(NamedTuple):
-    """The interquartile mean of some values, and its 95 % bootstrap interval."""
-
-    middle: float
-    low: float
-    high: float
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the estimate of at least one value."""
-    return Estimate(float(iqm(values)), *iqm_interval(values, stream(0, "study report")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

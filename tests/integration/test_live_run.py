@@ -213,17 +213,21 @@ async def run_here(file: Path, beside=None) -> tuple[bool, Path]:
     return task.result(), folder
 
 
-def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
-    sizes = {"tiny": 40, "small": 70}  # of 100: either, not both
+def run_where_one_model_fits(folder: Path, **changes) -> tuple[bool, Path]:
+    """Run here, in slots of 0.15 s, on a cloud and an edge that holds either model, not both."""
+    sizes = {"tiny": 40, "small": 70}  # of 100
 
     async def scenario():
         async with fake_node("edge", sizes) as edge, fake_node("cloud", sizes) as cloud:
             nodes = (f'attach = "{node.address}"' for node in (edge, cloud))
-            changes = {"num_frames": 5, "slot_s": 0.15, "num_users": 4, "bandwidth_hz": 5e6}
-            file = write_run(tmp_path, *nodes, sizes=sizes, **changes)
+            file = write_run(folder, *nodes, sizes=sizes, slot_s=0.15, bandwidth_hz=5e6, **changes)
             return await run_here(file)
 
-    is_complete, folder = asyncio.run(scenario())
+    return asyncio.run(scenario())
+
+
+def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
+    is_complete, folder = run_where_one_model_fits(tmp_path, num_frames=5, num_users=4)
 
     assert is_complete
     rows, caches, _ = rows_of(folder)
@@ -241,16 +245,7 @@ def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
 
 
 def test_nobody_is_sent_to_a_node_for_what_a_new_frame_evicts(tmp_path):
-    sizes = {"tiny": 40, "small": 70}  # of 100: either, not both
-
-    async def scenario():
-        async with fake_node("edge", sizes) as edge, fake_node("cloud", sizes) as cloud:
-            nodes = (f'attach = "{node.address}"' for node in (edge, cloud))
-            changes = {"num_frames": 10, "slot_s": 0.15, "num_users": 6, "bandwidth_hz": 5e6}
-            file = write_run(tmp_path, *nodes, sizes=sizes, policy="random", **changes)
-            return await run_here(file)
-
-    _, folder = asyncio.run(scenario())
+    _, folder = run_where_one_model_fits(tmp_path, num_frames=10, num_users=6, policy="random")
 
     rows, caches, _ = rows_of(folder)
     assert len({cache.models for cache in caches}) == 2

@@ -32,10 +32,7 @@ def test_no_verb_shows_how_it_is_used(capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (
-            ["run", "--config", "none.toml"],
-            "shipped with the program: live-crowded.toml",
-        ),
+        (["run", "--config", "none.toml"], "shipped with the program: live-crowded.toml"),
         (["run", "--slot-s", "0"], "slot_s must be > 0, got 0"),
         (["run", "--profile", "no/such.json"], "cannot read the profile"),
         (["report"], "report needs --run FOLDER"),

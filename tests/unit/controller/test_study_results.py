@@ -7,9 +7,9 @@ import pytest
 
 from controller import study_figures, study_report
 from controller.course import Rating
-from controller.scores import Measured
+from controller.scores import Measured, estimate
 from controller.study import BaselineRecord, Cell, CellRecord, Point, StudyConfig, cells, write
-from controller.study_results import estimate, places
+from controller.study_results import places
 from protos import manifest
 from tests.unit.controller.trainings import told
 
