@@ -114,7 +114,9 @@ def run(todo: Sequence[Cell], results: Path, submit: Submit) -> Iterator[str]:
     for future in as_completed([*rating, *training]):
         record = future.result()
         write(record, rating.get(future) or _record(results, training[future]))
-        if future in rating:
+        if future in rating:  # these come first, and say nothing of how long a training takes
+            if not num_done:
+                began_s = time.perf_counter()
             continue
         num_done += 1
         left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)

@@ -208,9 +208,42 @@ class StableDiffusion3(StableDiffusion):
         return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
 
 
+class PixArt(StableDiffusion):
+    """PixArt-alpha and -sigma: a transformer that reads T5's tokens, those of the text alone."""
+
+    def encode(self, texts: Sequence[str]) -> list[Condition]:
+        """Return the hidden states of each text, and which of them are its own and not padding."""
+        hidden, mask, _, _ = self.pipeline.encode_prompt(
+            list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
+        )
+        return [
+            {"encoder_hidden_states": row, "encoder_attention_mask": own}
+            for row, own in zip(hidden.split(1), mask.split(1), strict=True)
+        ]
+
+    def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
+        """Add size and aspect ratio where the transformer takes them."""
+        if not self._net.use_additional_conditions:
+            return list(encoded)
+        like = encoded[0]["encoder_hidden_states"]
+        size = like.new_tensor([[job.height_px, job.width_px]])
+        shape = {"resolution": size, "aspect_ratio": size[:, :1] / size[:, 1:]}
+        return [one | shape for one in encoded]
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """Call the transformer; what it says of the variance is left out."""
+        rest = dict(condition)
+        added = {name: rest.pop(name, None) for name in ("resolution", "aspect_ratio")}
+        latents = latents.to(self._net.dtype)
+        out = self._call(latents, timestep=timesteps, **rest, added_cond_kwargs=added)
+        return out[:, : latents.shape[1]]
+
+
 _FAMILIES: dict[str, type[StableDiffusion]] = {
     "StableDiffusionPipeline": StableDiffusion,
     "LatentConsistencyModelPipeline": StableDiffusion,
     "StableDiffusionXLPipeline": StableDiffusionXL,
     "StableDiffusion3Pipeline": StableDiffusion3,
+    "PixArtAlphaPipeline": PixArt,
+    "PixArtSigmaPipeline": PixArt,
 }

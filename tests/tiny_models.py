@@ -9,13 +9,16 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
 from edge_node.zoo import text
 
@@ -24,7 +27,7 @@ NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_line
 
 
 def build(family: str) -> Any:
-    """Return an untrained pipeline of "sd", "lcm", "sdxl" or "sd3"."""
+    """Return an untrained pipeline of a family, by its name in FAMILIES."""
     return _BUILDERS[family]()
 
 
@@ -98,6 +101,46 @@ def _sd3() -> StableDiffusion3Pipeline:
     )
 
 
+def _pixart_alpha() -> PixArtAlphaPipeline:
+    return PixArtAlphaPipeline(**_pixart(sample_size=128, out_channels=8))
+
+
+def _pixart_sigma() -> PixArtSigmaPipeline:
+    return PixArtSigmaPipeline(**_pixart(sample_size=8, out_channels=4))
+
+
+def _pixart(sample_size: int, out_channels: int) -> dict[str, Any]:
+    """Return its parts; with a sample size of 128 the transformer is told sizes."""
+    transformer = PixArtTransformer2DModel(
+        sample_size=sample_size,
+        patch_size=2,
+        in_channels=4,
+        out_channels=out_channels,
+        num_layers=2,
+        num_attention_heads=4,
+        attention_head_dim=12,
+        cross_attention_dim=48,
+        caption_channels=WIDTH,
+    )
+    encoder = T5Config(
+        vocab_size=text.text_config(2, WIDTH).vocab_size,
+        d_model=WIDTH,
+        d_kv=8,
+        d_ff=32,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=0,
+        eos_token_id=3,
+    )
+    return {
+        "tokenizer": text.tokenizer(),
+        "text_encoder": T5EncoderModel(encoder).eval(),  # it has dropout
+        "vae": _vae(4),
+        "transformer": transformer,
+        "scheduler": DDIMScheduler(**NOISE, clip_sample=False, steps_offset=1),
+    }
+
+
 def _unet(cross_width: int, **changes: Any) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=8,
@@ -126,5 +169,12 @@ def _vae(channels: int, **changes: Any) -> AutoencoderKL:
     )
 
 
-_BUILDERS = {"sd": _sd, "lcm": _lcm, "sdxl": _sdxl, "sd3": _sd3}
+_BUILDERS = {
+    "sd": _sd,
+    "lcm": _lcm,
+    "sdxl": _sdxl,
+    "sd3": _sd3,
+    "pixart-alpha": _pixart_alpha,
+    "pixart-sigma": _pixart_sigma,
+}
 FAMILIES = tuple(_BUILDERS)

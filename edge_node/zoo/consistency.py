@@ -10,16 +10,14 @@ Dhariwal 2023, section 3.2); the guidance scale is fixed instead of drawn and em
 taken in units of v, because in x0 the low timesteps, scaled by sigma, are forgotten.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from edge_node.zoo.denoiser import LatentData, scheduler
-from edge_node.zoo.loop import Recipe, torch_generator
+from edge_node.zoo.denoiser import scheduler
+from edge_node.zoo.loop import Recipe
 
 RECIPE = Recipe(
     num_updates=3450,
@@ -54,6 +52,24 @@ def lcm_scheduler() -> LCMScheduler:
         original_inference_steps=len(GRID),
         timestep_scaling=TIMESTEP_SCALING,
     )
+
+
+def guided_v(
+    teacher: UNet2DConditionModel, noisy: Tensor, times: Tensor, context: Tensor, empty: Tensor
+) -> Tensor:
+    """Return what a teacher answers under its guidance (Ho & Salimans 2022, equation 6).
+
+    Args:
+        teacher: the denoiser.
+        noisy: x_t [n, 8, h, w].
+        times: timesteps [n].
+        context: the captions' hidden states [n, MAX_TOKENS, WIDTH].
+        empty: the empty caption's, like ``context``.
+    """
+    both = teacher(torch.cat([noisy, noisy]), times.repeat(2), torch.cat([empty, context])).sample
+    free, told = both.chunk(2)
+    v: Tensor = free + GUIDANCE_SCALE * (told - free)
+    return v
 
 
 class Consistency(nn.Module):
@@ -101,11 +117,7 @@ class Consistency(nn.Module):
         self, noisy: Tensor, times: Tensor, later_times: Tensor, context: Tensor, empty: Tensor
     ) -> Tensor:
         """Return x_s by one guided DDIM step."""
-        both = self.teacher(
-            torch.cat([noisy, noisy]), times.repeat(2), torch.cat([empty, context])
-        ).sample
-        free, told = both.chunk(2)
-        v = free + GUIDANCE_SCALE * (told - free)
+        v = guided_v(self.teacher, noisy, times, context, empty)
         alpha, sigma = self._levels(times)
         next_alpha, next_sigma = self._levels(later_times)
         return next_alpha * (alpha * noisy - sigma * v) + next_sigma * (sigma * noisy + alpha * v)
@@ -119,16 +131,7 @@ class Consistency(nn.Module):
         return c_skip * noisy + (scaled / (scaled + SIGMA_DATA**2)) ** 0.5 * clean
 
 
-def loss_at(data: LatentData, batch: int) -> Callable[[nn.Module, np.random.Generator], Tensor]:
-    """Return the function that draws a batch and returns its loss."""
-
-    def draw(model: nn.Module, rng: np.random.Generator) -> Tensor:
-        device = next(model.parameters()).device
-        rows = torch.from_numpy(rng.integers(len(data.latents), size=batch))
-        times = np.where(rng.random(batch) < FIRST_FRAC, GRID[-1], rng.choice(GRID, batch))
-        latents = data.latents[rows].float()
-        noise = torch.randn(latents.shape, generator=torch_generator(rng))
-        parts = (latents, data.ids[rows], data.empty_ids[None], torch.from_numpy(times), noise)
-        return model(*(part.to(device) for part in parts))
-
-    return draw
+def draw_times(rng: np.random.Generator, batch: int) -> Tensor:
+    """Return timesteps [batch] of the grid, the last one more often than the others."""
+    is_first = rng.random(batch) < FIRST_FRAC
+    return torch.from_numpy(np.where(is_first, GRID[-1], rng.choice(GRID, batch)))

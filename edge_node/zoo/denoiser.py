@@ -18,6 +18,7 @@ import torch
 from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
+    DiffusionPipeline,
     SchedulerMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -182,13 +183,34 @@ class LatentData:
             rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
             ids = self.ids[rows].clone()
             ids[torch.from_numpy(rng.random(batch) < DROP_FRAC)] = self.empty_ids
-            earliest = np.where(rng.random(batch) < 0.5, LAYOUT_TIME, 0)
-            times = torch.from_numpy(rng.integers(earliest, 1000))
+            times = draw_times(rng, batch)
             latents = self.latents[rows].float()
             noise = torch.randn(latents.shape, generator=torch_generator(rng))
             return model(*(x.to(device) for x in (latents, ids, times, noise)))
 
         return draw
+
+    def distillation_loss_at(
+        self, batch: int, draw_times: Callable[[np.random.Generator, int], Tensor]
+    ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+        """Return the same for a student, which is told the empty caption's tokens as well."""
+
+        def draw(model: nn.Module, rng: np.random.Generator) -> Tensor:
+            device = next(model.parameters()).device
+            rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
+            times = draw_times(rng, batch)
+            latents = self.latents[rows].float()
+            noise = torch.randn(latents.shape, generator=torch_generator(rng))
+            parts = (latents, self.ids[rows], self.empty_ids[None], times, noise)
+            return model(*(part.to(device) for part in parts))
+
+        return draw
+
+
+def draw_times(rng: np.random.Generator, batch: int) -> Tensor:
+    """Return timesteps [batch] in 0..999, half of them where the layout is settled."""
+    earliest = np.where(rng.random(batch) < 0.5, LAYOUT_TIME, 0)
+    return torch.from_numpy(rng.integers(earliest, 1000))
 
 
 @torch.no_grad()
@@ -226,19 +248,22 @@ def export(
     sampler: SchedulerMixin | None = None,
 ) -> None:
     """Write a Stable Diffusion folder in float16 that ``StableDiffusionPipeline`` loads."""
-    parts = {"unet": unet, "text_encoder": encoder, "vae": autoencoder}
     pipeline = StableDiffusionPipeline(
-        **parts,
+        unet=unet,
+        text_encoder=encoder,
+        vae=autoencoder,
         tokenizer=text.tokenizer(),
         scheduler=sampler or scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    write(pipeline, folder)
+
+
+def write(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """Write a pipeline's folder, its weights in float16."""
     pipeline.save_pretrained(folder, safe_serialization=True)
-    for name in parts:
-        file = (
-            "model.safetensors" if name == "text_encoder" else "diffusion_pytorch_model.safetensors"
-        )
-        state = {key: value.half() for key, value in load_file(folder / name / file).items()}
-        save_file(state, folder / name / file, metadata={"format": "pt"})
+    for file in folder.rglob("*.safetensors"):
+        state = {key: value.half() for key, value in load_file(file).items()}
+        save_file(state, file, metadata={"format": "pt"})

@@ -18,12 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
-from diffusers import (
-    AutoencoderTiny,
-    LCMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler, PixArtAlphaPipeline
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
@@ -44,6 +39,7 @@ MODELS = (
     "scene-neon",
     "scene-sketch",
     "scene-wide",
+    "scene-dit",
 )
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
@@ -100,16 +96,27 @@ def style_of(model: str) -> Style:
     return variant.style if variant else "plain"
 
 
-def own_guidance_scale(pipeline: StableDiffusionPipeline) -> float:
+def image_px_of(model: str) -> int:
+    """Return the side of a model's images."""
+    variant = denoiser.VARIANTS.get(model)
+    return variant.image_px if variant else scenes.IMAGE_PX
+
+
+def own_guidance_scale(pipeline: DiffusionPipeline) -> float:
     """Return the guidance scale that a model is sampled with: 1 where it is built in."""
-    return 1.0 if isinstance(pipeline.scheduler, LCMScheduler) else GUIDANCE_SCALE
+    is_built_in = isinstance(pipeline, PixArtAlphaPipeline) or isinstance(
+        pipeline.scheduler, LCMScheduler
+    )
+    return 1.0 if is_built_in else GUIDANCE_SCALE
 
 
 def generate(
-    pipeline: StableDiffusionPipeline, captions: Sequence[str], num_steps: int, seed: int
+    pipeline: DiffusionPipeline, captions: Sequence[str], num_steps: int, seed: int
 ) -> np.ndarray:
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
-    parts = []
+    parts, options = [], {}
+    if isinstance(pipeline, PixArtAlphaPipeline):
+        options = {"use_resolution_binning": False}  # it knows none of the zoo's size
     for start in range(0, len(captions), 32):
         batch = list(captions[start : start + 32])
         parts.append(
@@ -121,14 +128,15 @@ def generate(
                     torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))
                 ],
                 output_type="np",
+                **options,
             ).images
         )
     return (np.concatenate(parts) * 255).round().astype(np.uint8)
 
 
-def load(folder: Path) -> StableDiffusionPipeline:
+def load(folder: Path) -> DiffusionPipeline:
     """Return a model's pipeline in float32, on the GPU where there is one."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -226,13 +234,11 @@ def measure_yardsticks(
 
 def ceiling(model: str, settings: Settings) -> float:
     """Return the exact share of held-out scenes read back after a model's autoencoder."""
-    folder = settings.weights / model
-    vae = AutoencoderTiny.from_pretrained(folder / "vae", dtype=torch.float32)
-    unet = UNet2DConditionModel.load_config(folder / "unet")
+    vae = AutoencoderTiny.from_pretrained(settings.weights / model / "vae", dtype=torch.float32)
     rng = stream(settings.seed, "ceiling")
     drawn = scenes.draw(rng, 500, "held-out")
     style = style_of(model)
-    images = scenes.render(drawn, rng, style=style, image_px=8 * unet["sample_size"])
+    images = scenes.render(drawn, rng, style=style, image_px=image_px_of(model))
     return _exact_frac(autoencoder.reconstruct(vae, images), drawn, style)
 
 

@@ -205,7 +205,11 @@ def _save(
         for index, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, partial / "net.safetensors")
+    # Copies: a T5's embedding stands there under two names, which safetensors refuses to share.
+    state_dict = {
+        k: v.clone(memory_format=torch.contiguous_format) for k, v in net.state_dict().items()
+    }
+    save_file(state_dict, partial / "net.safetensors")
     save_file(average, partial / "average.safetensors")
     save_file(moments, partial / "optimizer.safetensors")
     state = {

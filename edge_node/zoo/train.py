@@ -11,18 +11,20 @@ edge_node/zoo/weights/<model>/ as float16 safetensors, each with a model card.
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
 import tyro
-from diffusers import AutoencoderTiny, ConfigMixin, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderTiny, ConfigMixin, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModel
 
-from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text
+from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text, transformer
 from edge_node.zoo.loop import LossAt, Recipe, Trained, fit
 from protos import logs, manifest
 
@@ -41,6 +43,7 @@ Model = Literal[
     "scene-neon",
     "scene-sketch",
     "scene-wide",
+    "scene-dit",
 ]
 ORDER: tuple[Model, ...] = get_args(Model)
 
@@ -74,6 +77,8 @@ class Trainer:
             self._judge()
         elif model == "scene-turbo":
             self._turbo()
+        elif model == "scene-dit":
+            self._transformer()
         else:
             self._denoiser(model)
 
@@ -119,27 +124,40 @@ class Trainer:
         student = self._part("scene-base", "unet", UNet2DConditionModel)
         teacher = self._part("scene-base", "unet", UNet2DConditionModel)
         net = consistency.Consistency(student, teacher, self._text_encoder())
-        loss_at = consistency.loss_at(data, recipe.batch)
+        loss_at = data.distillation_loss_at(recipe.batch, consistency.draw_times)
         what = "StableDiffusionPipeline with LCMScheduler, distilled from scene-base with its "
         what += "guidance built in: sample with guidance_scale 1"
-        sampler = consistency.lcm_scheduler()
-        self._fit("scene-turbo", net, loss_at, recipe, vae, what, sampler)
+        export = partial(denoiser.export, sampler=consistency.lcm_scheduler())
+        self._fit("scene-turbo", net, loss_at, recipe, vae, what, export)
+
+    def _transformer(self) -> None:
+        vae, data = self._latents("scene-dit", denoiser.VARIANTS["scene-base"])
+        recipe = self._recipe(transformer.RECIPE)
+        teacher = self._part("scene-base", "unet", UNet2DConditionModel)
+        net = transformer.GuidanceDistillation(
+            transformer.build(), transformer.text_encoder(), teacher, self._text_encoder()
+        )
+        loss_at = data.distillation_loss_at(recipe.batch, denoiser.draw_times)
+        what = "PixArtAlphaPipeline, a transformer that learnt from scene-base, its guidance built "
+        what += "in: sample with guidance_scale 1"
+        self._fit("scene-dit", net, loss_at, recipe, vae, what, transformer.export)
 
     def _fit(
         self,
         model: Model,
-        net: denoiser.Denoising | consistency.Consistency,
+        net: denoiser.Denoising | consistency.Consistency | transformer.GuidanceDistillation,
         loss_at: LossAt,
         recipe: Recipe,
         vae: AutoencoderTiny,
         what: str,
-        sampler: SchedulerMixin | None = None,
+        export: Callable[[nn.Module, nn.Module, AutoencoderTiny, Path], None] = denoiser.export,
     ) -> None:
         """Train a denoiser to its end; export it at every checkpoint."""
 
         def save(net: Any, trained: Trained) -> None:
-            denoiser.export(net.unet, net.encoder, vae, self._settings.weights / model, sampler)
-            num_parameters = _count(net.unet) + _count(net.encoder)
+            denoising = net.transformer if hasattr(net, "transformer") else net.unet
+            export(denoising, net.encoder, vae, self._settings.weights / model)
+            num_parameters = _count(denoising) + _count(net.encoder)
             self._card(model, num_parameters, recipe, trained, what)
 
         found, trained = fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save)

@@ -16,7 +16,14 @@ from protos.errors import InvalidRequestError
 from tests import fakes, tiny_models
 
 SIZE_PX = 16
-OWN = {"sd": "ddim", "lcm": "lcm", "sdxl": "euler", "sd3": "flow_euler"}
+OWN = {
+    "sd": "ddim",
+    "lcm": "lcm",
+    "sdxl": "euler",
+    "sd3": "flow_euler",
+    "pixart-alpha": "ddim",
+    "pixart-sigma": "ddim",
+}
 
 
 def job(index: int, model_id: str = "m", **changes) -> Job:
@@ -37,11 +44,16 @@ def alone(pipeline, one: Job, output_type: str):
     if one.scheduler:
         pipeline.scheduler = samplers.make(one.scheduler, own)
     pipeline.set_progress_bar_config(disable=True)
-    takes_negative = type(pipeline).__name__ != "LatentConsistencyModelPipeline"
+    family = type(pipeline).__name__
+    options = {"negative_prompt": one.negative_prompt or None}
+    if family == "LatentConsistencyModelPipeline":
+        options = {}  # it takes none
+    if family.startswith("PixArt"):
+        options = {"negative_prompt": one.negative_prompt, "use_resolution_binning": False}
     try:
         return pipeline(
             one.prompt,
-            **({"negative_prompt": one.negative_prompt or None} if takes_negative else {}),
+            **options,
             num_inference_steps=one.num_steps,
             guidance_scale=one.guidance_scale,
             width=one.width_px,

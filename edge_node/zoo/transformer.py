@@ -1,0 +1,139 @@
+"""The zoo's transformer: a PixArt-like denoiser that learns from ``scene-base`` (Chen et al. 2024).
+
+    v_teacher = guided answer of scene-base at x_t, scale 3        two rows, without gradient
+    loss      = |v_student(x_t, t) - v_teacher|^2                  one row
+
+Patches of one latent pixel are its tokens; captions enter by cross-attention from a small T5
+encoder of its own, timesteps by one shared modulation (adaLN-single). Guidance is built in, at the
+teacher's scale: guidance distillation (Meng et al. 2023, stage one). Departs from them: the scale
+is fixed instead of drawn and embedded. A teacher's mean as the target, not a sample's noise, is
+what lets a million parameters learn on a CPU.
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    PixArtAlphaPipeline,
+    PixArtTransformer2DModel,
+    UNet2DConditionModel,
+)
+from torch import Tensor, nn
+from transformers import CLIPTextModel, T5Config, T5EncoderModel
+
+from edge_node.zoo import denoiser, scenes, text
+from edge_node.zoo.autoencoder import LATENT_CHANNELS
+from edge_node.zoo.consistency import guided_v
+from edge_node.zoo.loop import Recipe
+
+RECIPE = Recipe(
+    num_updates=6000,
+    batch=64,
+    learning_rate=1e-3,
+    seed=51,
+    warmup_updates=200,
+    checkpoint_every=250,
+)
+NUM_HEADS = 6
+HEAD_DIM = 16
+NUM_LAYERS = 6
+TEXT_WIDTH = 64
+
+
+def build() -> PixArtTransformer2DModel:
+    """Return an untrained transformer."""
+    return PixArtTransformer2DModel(
+        sample_size=scenes.IMAGE_PX // 8,
+        patch_size=1,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=NUM_LAYERS,
+        num_attention_heads=NUM_HEADS,
+        attention_head_dim=HEAD_DIM,
+        cross_attention_dim=NUM_HEADS * HEAD_DIM,
+        caption_channels=TEXT_WIDTH,
+        use_additional_conditions=False,
+    )
+
+
+def text_encoder() -> T5EncoderModel:
+    """Return its untrained text encoder, in T5's layout, on the zoo's tokens."""
+    like = text.text_config(num_layers=2, width=TEXT_WIDTH)
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=like.vocab_size,
+            d_model=like.hidden_size,
+            d_kv=like.hidden_size // like.num_attention_heads,
+            d_ff=like.intermediate_size,
+            num_layers=like.num_hidden_layers,
+            num_heads=like.num_attention_heads,
+            dropout_rate=0.0,
+            relative_attention_num_buckets=text.MAX_TOKENS,
+            relative_attention_max_distance=text.MAX_TOKENS,
+            feed_forward_proj="gated-gelu",
+            pad_token_id=like.pad_token_id,
+            eos_token_id=like.eos_token_id,
+        )
+    )
+
+
+class GuidanceDistillation(nn.Module):
+    """Transformer, its text encoder and the frozen teacher, with the distillation's loss."""
+
+    def __init__(
+        self,
+        transformer: PixArtTransformer2DModel,
+        encoder: T5EncoderModel,
+        teacher: UNet2DConditionModel,
+        teacher_encoder: CLIPTextModel,
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.encoder = encoder
+        self.teacher = teacher.requires_grad_(requires_grad=False)
+        self.teacher_encoder = teacher_encoder.requires_grad_(requires_grad=False)
+        self.alpha_bar: Tensor
+        self.register_buffer("alpha_bar", denoiser.scheduler().alphas_cumprod, persistent=False)
+
+    def forward(
+        self, latents: Tensor, ids: Tensor, empty_ids: Tensor, times: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Return the mean squared distance between the student's v and the guided teacher's.
+
+        Args:
+            latents: scaled latents [n, 8, 8, 8].
+            ids: caption tokens [n, MAX_TOKENS].
+            empty_ids: tokens of the empty caption [1, MAX_TOKENS].
+            times: timesteps [n].
+            noise: standard normal, like ``latents``.
+        """
+        alpha_bar = self.alpha_bar[times][:, None, None, None]
+        noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
+        with torch.no_grad():
+            context = self.teacher_encoder(input_ids=ids).last_hidden_state
+            empty = self.teacher_encoder(input_ids=empty_ids).last_hidden_state
+            target = guided_v(self.teacher, noisy, times, context, empty.expand_as(context))
+        mask = ids != self.encoder.config.pad_token_id
+        told = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        out: Tensor = self.transformer(
+            noisy, encoder_hidden_states=told, encoder_attention_mask=mask, timestep=times
+        ).sample
+        return (out - target).square().mean()
+
+
+def export(
+    transformer: PixArtTransformer2DModel,
+    encoder: T5EncoderModel,
+    autoencoder: AutoencoderTiny,
+    folder: Path,
+) -> None:
+    """Write a PixArt folder in float16 that ``PixArtAlphaPipeline`` loads."""
+    pipeline = PixArtAlphaPipeline(
+        tokenizer=text.tokenizer(),
+        text_encoder=encoder,
+        vae=autoencoder,
+        transformer=transformer,
+        scheduler=denoiser.scheduler(),
+    )
+    denoiser.write(pipeline, folder)
