@@ -116,7 +116,8 @@ def generate(
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
     parts, options = [], {}
     if isinstance(pipeline, PixArtAlphaPipeline):
-        options = {"use_resolution_binning": False}  # it knows none of the zoo's size
+        # It knows no sizes like the zoo's, and captions need no cleaning (of HTML, say).
+        options = {"use_resolution_binning": False, "clean_caption": False}
     for start in range(0, len(captions), 32):
         batch = list(captions[start : start + 32])
         parts.append(

@@ -49,7 +49,11 @@ def alone(pipeline, one: Job, output_type: str):
     if family == "LatentConsistencyModelPipeline":
         options = {}  # it takes none
     if family.startswith("PixArt"):
-        options = {"negative_prompt": one.negative_prompt, "use_resolution_binning": False}
+        options = {
+            "negative_prompt": one.negative_prompt,
+            "use_resolution_binning": False,
+            "clean_caption": False,
+        }
     try:
         return pipeline(
             one.prompt,

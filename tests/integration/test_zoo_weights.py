@@ -61,7 +61,7 @@ LEAST_EXACT_FRAC = {
     "scene-neon": 0.8,
     "scene-sketch": 0.75,
     "scene-wide": 0.75,
-    "scene-dit": 0.5,
+    "scene-dit": 0.8,
 }
 """Of 24 one-object prompts at 8 steps: well below what docs/zoo.md measures on many."""
 
