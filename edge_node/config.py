@@ -157,16 +157,9 @@ class NodeConfig:
     """Device and precision."""
     backhaul: BackhaulConfig = field(default_factory=BackhaulConfig)
     """Used by a cloud only."""
-    progress_interval_s: float = 0.2
-    """Least time between two reports of a request's progress; its first and its last step are
-    always told. 0: every step."""
 
     def __post_init__(self) -> None:
         names = [model.model_id for model in self.models]
         _require(bool(names), "models must hold at least one entry")
         twice = {name for name in names if names.count(name) > 1}
         _require(not twice, f"model_id must be unique, got twice: {', '.join(sorted(twice))}")
-        _require(
-            self.progress_interval_s >= 0,
-            f"progress_interval_s must be >= 0, got {self.progress_interval_s}",
-        )

@@ -74,7 +74,6 @@ class Node:
             deadline_s: when it must be done, on the clock of ``time.perf_counter``.
         """
         arrived_s = started_s = time.perf_counter()
-        told_s = -math.inf
         self._check_open(request.request_id)
         job = self._admission.admit(request, deadline_s)
         downlink = self._downlinks[job.request_id] = Downlink(request.rate_bps)
@@ -89,11 +88,7 @@ class Node:
                         if isinstance(event, Started):
                             started_s, energy_j = event.at_s, self._telemetry.energy_j()
                             self._waiting.discard(job.request_id)
-                        elif isinstance(event, StepDone) and (
-                            event.step == job.num_steps
-                            or time.perf_counter() - told_s >= self.config.progress_interval_s
-                        ):
-                            told_s = time.perf_counter()
+                        elif isinstance(event, StepDone):
                             yield Progress(step=event.step, num_steps=job.num_steps)
             image = _image(event)
             data = await asyncio.to_thread(_encode, image)

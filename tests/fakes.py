@@ -123,11 +123,10 @@ def model(name: str, **changes: object) -> ModelConfig:
 
 
 def config(models: Sequence[str] = ("a", "b"), capacity_bytes: int = 100, **changes) -> NodeConfig:
-    every_step = {"progress_interval_s": 0.0}
     return NodeConfig(
         models=tuple(model(name) for name in models),
         cache=CacheConfig(capacity_bytes=capacity_bytes),
-        **(every_step | changes),
+        **changes,
     )
 
 

@@ -32,7 +32,7 @@ def write_config(
         f'[[models]]\nmodel_id = "{name}"\nsource = "folder:{name}"\n' for name in models
     )
     file.write_text(
-        f'address = "127.0.0.1:0"\nmodel_roots = ["{root}"]\nprogress_interval_s = 0.0\n'
+        f'address = "127.0.0.1:0"\nmodel_roots = ["{root}"]\n'
         f"[cache]\ncapacity_bytes = {capacity_bytes}\n"
         f"[engine]\nnum_threads = 2\nmax_batch_rows = {max_batch_rows}\n{entries}"
     )
