@@ -57,6 +57,15 @@ def adapt(pipeline: Any) -> "StableDiffusion":
     return _FAMILIES[name](pipeline)
 
 
+def call_options(pipeline: Any) -> dict[str, bool]:
+    """Return what a pipeline is called with to draw as the engine does: sizes, captions as given.
+
+    PixArt's would round the one to what it was trained on, and clean the other.
+    """
+    is_pixart = _FAMILIES.get(type(pipeline).__name__) is PixArt
+    return {"use_resolution_binning": False, "clean_caption": False} if is_pixart else {}
+
+
 def stacked(conditions: Sequence[Condition]) -> Condition:
     """Return the rows of several conditions as one batch."""
     return {name: torch.cat([one[name] for one in conditions]) for name in conditions[0]}

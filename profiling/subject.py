@@ -134,6 +134,7 @@ def generated(
         list(texts),
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         output_type="np",
+        **families.call_options(pipeline),
         **settings,
     ).images
     return np.rint(images * 255).astype(np.uint8)

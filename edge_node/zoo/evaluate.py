@@ -22,6 +22,7 @@ from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler, PixArtAl
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
+from edge_node import families
 from edge_node.zoo import autoencoder, checker, denoiser, judge, scenes
 from edge_node.zoo.style_probe import StyleProbe
 from edge_node.zoo.styles import STYLES, Style
@@ -114,10 +115,7 @@ def generate(
     pipeline: DiffusionPipeline, captions: Sequence[str], num_steps: int, seed: int
 ) -> np.ndarray:
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
-    parts, options = [], {}
-    if isinstance(pipeline, PixArtAlphaPipeline):
-        # It knows no sizes like the zoo's, and captions need no cleaning (of HTML, say).
-        options = {"use_resolution_binning": False, "clean_caption": False}
+    parts = []
     for start in range(0, len(captions), 32):
         batch = list(captions[start : start + 32])
         parts.append(
@@ -129,7 +127,7 @@ def generate(
                     torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))
                 ],
                 output_type="np",
-                **options,
+                **families.call_options(pipeline),
             ).images
         )
     return (np.concatenate(parts) * 255).round().astype(np.uint8)

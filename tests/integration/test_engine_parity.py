@@ -44,20 +44,13 @@ def alone(pipeline, one: Job, output_type: str):
     if one.scheduler:
         pipeline.scheduler = samplers.make(one.scheduler, own)
     pipeline.set_progress_bar_config(disable=True)
-    family = type(pipeline).__name__
-    options = {"negative_prompt": one.negative_prompt or None}
-    if family == "LatentConsistencyModelPipeline":
-        options = {}  # it takes none
-    if family.startswith("PixArt"):
-        options = {
-            "negative_prompt": one.negative_prompt,
-            "use_resolution_binning": False,
-            "clean_caption": False,
-        }
+    takes_negative = type(pipeline).__name__ != "LatentConsistencyModelPipeline"
+    has_negative = takes_negative and one.negative_prompt
     try:
         return pipeline(
             one.prompt,
-            **options,
+            **({"negative_prompt": one.negative_prompt} if has_negative else {}),
+            **families.call_options(pipeline),
             num_inference_steps=one.num_steps,
             guidance_scale=one.guidance_scale,
             width=one.width_px,
