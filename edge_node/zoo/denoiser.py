@@ -191,14 +191,17 @@ class LatentData:
         return draw
 
     def distillation_loss_at(
-        self, batch: int, draw_times: Callable[[np.random.Generator, int], Tensor]
+        self, batch: int, times_of: Callable[[np.random.Generator, int], Tensor]
     ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
-        """Return the same for a student, which is told the empty caption's tokens as well."""
+        """Return the same for a student: timesteps of its own choice, no caption dropped.
+
+        Its module is told the empty caption's tokens as well, for the teacher's guidance.
+        """
 
         def draw(model: nn.Module, rng: np.random.Generator) -> Tensor:
             device = next(model.parameters()).device
             rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
-            times = draw_times(rng, batch)
+            times = times_of(rng, batch)
             latents = self.latents[rows].float()
             noise = torch.randn(latents.shape, generator=torch_generator(rng))
             parts = (latents, self.ids[rows], self.empty_ids[None], times, noise)

@@ -6,8 +6,7 @@
 Patches of one latent pixel are its tokens; captions enter by cross-attention from a small T5
 encoder of its own, timesteps by one shared modulation (adaLN-single). Guidance is built in, at the
 teacher's scale: guidance distillation (Meng et al. 2023, stage one). Departs from them: the scale
-is fixed instead of drawn and embedded. A teacher's mean as the target, not a sample's noise, is
-what lets a million parameters learn on a CPU.
+is fixed instead of drawn and embedded.
 """
 
 from pathlib import Path

@@ -79,6 +79,7 @@ def test_compiled_denoisers_draw_the_same_images():
 
 def test_energy_and_memory_are_read_from_the_device():
     properties = torch.cuda.get_device_properties(0)
+    torch.cuda.empty_cache()  # what earlier tests left would serve the allocation below
     reader = TelemetryReader(properties.name, f"GPU-{properties.uuid}")
     before = reader.read()
     held = torch.ones(2**28, device="cuda")  # 1 GiB
