@@ -104,7 +104,7 @@ class EngineConfig:
     """CPU threads of the nets; 0: as many as cores. 1 where other programs keep cores busy."""
     max_batch_rows: int = 0
     """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
-    is first loaded (doubled as long as that saves time per row)."""
+    is first loaded (the fewest whose time per row is within 5 % of the least)."""
     is_compiled: bool = False
     """Whether denoisers run compiled (torch.compile): faster steps (on a CPU with one thread only),
     for a minute or more of each model's first load, in which the device does nothing else; on a CPU

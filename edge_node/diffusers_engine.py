@@ -7,13 +7,12 @@ denoising loop takes the step (denoising.py). Out of memory is caught here and n
 
 import asyncio
 import logging
-import math
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +21,13 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from edge_node import denoising, families
+from edge_node import denoising, families, row_limit
 from edge_node.catalog import Entry
 from edge_node.config import EngineConfig
 from edge_node.denoising import Model, Trajectory
 from edge_node.device_thread import DeviceThread
 from edge_node.engine import Event, ImageDone, Job, Started, StepDone
-from edge_node.loader import Built, Loader
+from edge_node.loader import Loader
 from edge_node.memory import is_out_of_memory, release
 from edge_node.step_batcher import Lane, StepBatcher
 from edge_node.weights import Weights
@@ -42,15 +41,11 @@ from protos.errors import (
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
 
 _ALL_THREADS = torch.get_num_threads()
 """torch's own choice; asked later, it is what some thread has set for itself."""
-_MOST_ROWS = 64
-_LONG_CALL_S = 0.25
-"""A call this long is not doubled: everybody in it would wait for twice that."""
-_LEAST_GAIN_FRAC = 0.05
-"""What doubling a batch must save of a row's time, or the smaller batch is the limit."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -120,9 +115,12 @@ class DiffusersEngine:
         """Make a model resident; return the bytes of its parameters and buffers."""
         built, block = await self._loader.fetch(entry)
         try:
-            await self.thread.call(self._loader.guarded, entry, self._install, entry, built, block)
-        except asyncio.CancelledError:
-            await self.evict(entry.model_id)  # it was installed to its end meanwhile
+            await self._guarded(entry, self._install, entry.model_id, built.weights, block)
+            if entry.model_id not in self._row_limits:
+                await self._measure(built.model, entry)
+            await self.thread.call(self._open, entry.model_id, built.model)
+        except BaseException:  # a cancelled call was made to its end too
+            await self.evict(entry.model_id)
             raise
         return len(block)
 
@@ -155,6 +153,28 @@ class DiffusersEngine:
             await self.evict(model_id)
         await self._loader.close()
         self.thread.close()
+
+    async def _guarded(self, entry: Entry, function: Callable[..., T], *args: Any) -> T:
+        """Run a function of a load in the device thread, between turns of other models."""
+        return await self.thread.call(self._loader.guarded, entry, function, *args)
+
+    async def _measure(self, model: Model, entry: Entry) -> None:
+        """Find the rows of a model's largest batch, and what it takes of the device's memory."""
+        one = await self._guarded(entry, self._probe, model, entry)
+
+        async def call_s(num_rows: int) -> float:
+            return await self._guarded(entry, self._call_s, model, one, num_rows)
+
+        limit = self._max_rows or await row_limit.measured(call_s)
+        if self._is_compiled:
+            for num_rows in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
+                await call_s(num_rows)
+        if self._device.type == "cuda":
+            peak_bytes = await self._guarded(entry, self._peak_bytes, model, one, limit)
+            self._working_bytes[entry.model_id] = peak_bytes
+        self._row_limits[entry.model_id] = limit
+        await self._loader.drop(None)
+        logger.info("%s: at most %d rows a denoiser call", entry.model_id, limit)
 
     # Everything below runs in the device thread.
 
@@ -256,21 +276,18 @@ class DiffusersEngine:
             for seat, image in zip(seats, images, strict=True)
         )
 
-    def _install(self, entry: Entry, built: Built, block: Tensor) -> None:
-        """Let a model's nets compute with a block; measure their batches the first time."""
-        built.weights.install(block)
-        self._installed[entry.model_id] = (built.weights, block)
-        try:
-            if entry.model_id not in self._row_limits:
-                self._measure(built.model, entry)
-        except BaseException:
-            self._evict(entry.model_id)
-            raise
-        self._models[entry.model_id] = built.model
+    def _install(self, model_id: str, weights: Weights, block: Tensor) -> None:
+        """Let a model's nets compute with a block."""
+        self._installed[model_id] = (weights, block)
+        weights.install(block)
+
+    def _open(self, model_id: str, model: Model) -> None:
+        """Let requests of a model join."""
+        self._models[model_id] = model
 
     @torch.inference_mode()
-    def _measure(self, model: Model, entry: Entry) -> None:
-        """Find the rows of a model's largest batch, and what it takes of the device's memory."""
+    def _probe(self, model: Model, entry: Entry) -> Trajectory:
+        """Return a request's start, to measure with."""
         config = entry.config
         job = Job(
             request_id="measure",
@@ -285,41 +302,9 @@ class DiffusersEngine:
             height_px=config.height_px,
         )
         (one,) = denoising.start(model, [job])
-        limit = self._max_rows or self._measured_rows(model, one)
-        self._row_limits[entry.model_id] = limit
-        if self._is_compiled:
-            for num_rows in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
-                self._call_s(model, one, num_rows)
-        if self._device.type == "cuda":
-            self._working_bytes[entry.model_id] = self._peak_bytes(model, one, limit)
+        return one
 
-    def _peak_bytes(self, model: Model, one: Trajectory, num_rows: int) -> int:
-        """Return the most memory of a denoiser call and of a decoding, above the weights."""
-        before = torch.cuda.memory_allocated(self._device)
-        torch.cuda.reset_peak_memory_stats(self._device)
-        self._call_s(model, one, num_rows)
-        model.family.decode(one.latent.repeat(denoising.MAX_IMAGES, 1, 1, 1))
-        return torch.cuda.max_memory_allocated(self._device) - before
-
-    def _measured_rows(self, model: Model, one: Trajectory) -> int:
-        """Return the most denoiser rows of a call: double as long as that saves time per row."""
-        num_rows, row_s = 1, math.inf
-        try:
-            while num_rows <= _MOST_ROWS:
-                call_s = min(self._call_s(model, one, num_rows) for _ in range(3))
-                if call_s / num_rows > row_s * (1 - _LEAST_GAIN_FRAC):
-                    break
-                num_rows, row_s = 2 * num_rows, call_s / num_rows
-                if call_s > _LONG_CALL_S:
-                    break
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        self._release()
-        limit = max(1, num_rows // 2)
-        logger.info("%s: %d rows a denoiser call, %.2g s each", one.job.model_id, limit, row_s)
-        return limit
-
+    @torch.inference_mode()
     def _call_s(self, model: Model, one: Trajectory, num_rows: int) -> float:
         """Return the seconds of one denoiser call with so many rows."""
         began_s = time.perf_counter()
@@ -330,6 +315,15 @@ class DiffusersEngine:
         )
         out[0, 0, 0, 0].item()  # waits for the device
         return time.perf_counter() - began_s
+
+    @torch.inference_mode()
+    def _peak_bytes(self, model: Model, one: Trajectory, num_rows: int) -> int:
+        """Return the most memory of a denoiser call and of a decoding, above the weights."""
+        before = torch.cuda.memory_allocated(self._device)
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._call_s(model, one, num_rows)
+        model.family.decode(one.latent.repeat(denoising.MAX_IMAGES, 1, 1, 1))
+        return torch.cuda.max_memory_allocated(self._device) - before
 
     def _evict(self, model_id: str) -> Tensor | None:
         """Take a model's block from its nets, and return it."""
