@@ -56,7 +56,7 @@ class Settings:
     """The model."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     """Device, precision, batch limit, compiled or not; the pipelines have all but the limit."""
-    num_requests: int = 48
+    num_requests: int = 96
     """Requests of a round."""
     in_flight: int = 16
     """Requests that run or wait in the closed loop."""
