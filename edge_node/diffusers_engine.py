@@ -28,7 +28,7 @@ from edge_node.denoising import Model, Trajectory
 from edge_node.device_thread import DeviceThread
 from edge_node.engine import Event, ImageDone, Job, Started, StepDone
 from edge_node.loader import Loader
-from edge_node.memory import is_out_of_memory, release
+from edge_node.memory import is_out_of_memory, keep_freed, release
 from edge_node.step_batcher import Lane, StepBatcher
 from edge_node.weights import Weights
 from protos.errors import (
@@ -67,6 +67,7 @@ class DiffusersEngine:
     def __init__(self, config: EngineConfig) -> None:
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
+        keep_freed()
         device = config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
