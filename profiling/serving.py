@@ -247,7 +247,8 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         f"{settings['model']['model_id']} on {record['device']}, {settings['num_requests']} "
         f"requests of {settings['min_num_steps']} to {settings['max_num_steps']} steps, "
-        f"{settings['rounds']} rounds; medians, (least to most) over rounds.",
+        f"{settings['rounds']} rounds; medians, (least to most) over rounds; a ratio is to the "
+        "pipeline of the same round.",
         "",
         f"Closed loop, {settings['in_flight']} in flight:",
         "",
@@ -267,7 +268,7 @@ def table(record: dict[str, Any]) -> str:
 
 def _rows(record: dict[str, Any], loop: str) -> list[str]:
     rounds = [r for r in record["rounds"] if r["loop"] == loop]
-    base_hz = statistics.median(r["throughput_hz"] for r in rounds if r["contender"] == PIPELINE)
+    base_hz = [r["throughput_hz"] for r in rounds if r["contender"] == PIPELINE]
     lines = [
         "| | images/s | ratio | p50 latency (s) | p95 latency (s) | in deadline | least SSIM |",
         "|---|---|---|---|---|---|---|",
@@ -275,14 +276,18 @@ def _rows(record: dict[str, Any], loop: str) -> list[str]:
     for name in dict.fromkeys(r["contender"] for r in rounds):
         own = [r for r in rounds if r["contender"] == name]
         hz = [r["throughput_hz"] for r in own]
+        ratios = [one_hz / other_hz for one_hz, other_hz in zip(hz, base_hz, strict=True)]
         p50, p95 = np.percentile([s for r in own for s in r["latency_s"]], [50, 95])
         in_time = statistics.mean(r["deadline_frac"] for r in own)
         lines.append(
-            f"| {name} | {statistics.median(hz):.2f} ({min(hz):.2f} to {max(hz):.2f}) "
-            f"| {statistics.median(hz) / base_hz:.2f} | {p50:.2f} | {p95:.2f} "
+            f"| {name} | {_spread(hz)} | {_spread(ratios)} | {p50:.2f} | {p95:.2f} "
             f"| {in_time:.0%} | {record['ssim_min'][name]:.4f} |"
         )
     return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
