@@ -20,7 +20,7 @@ def keep_freed() -> None:
     """Let this process keep freed memory until ``trim``.
 
     A denoising step frees what the next one takes again. By default glibc returns much of it to the
-    system meanwhile, which hands it back page by page, zeroed: an eighth of a node's time
+    system meanwhile, which hands it back page by page, zeroed: a tenth of a node's time
     (docs/engine.md).
     """
     if sys.platform == "linux":
