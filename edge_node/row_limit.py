@@ -13,7 +13,7 @@ ENOUGH_S = 2.0
 LONG_CALL_S = 0.25
 """Nothing larger than a call this long is tried: everybody in it would wait for twice that."""
 LOSS_FRAC = 0.05
-"""What a row may cost above the least, for a call that makes nobody wait for more of them."""
+"""What a row may cost above the least, for the sake of a smaller call, which is over sooner."""
 
 
 async def measured(call_s: Callable[[int], Awaitable[float]]) -> int:
@@ -41,6 +41,6 @@ async def measured(call_s: Callable[[int], Awaitable[float]]) -> int:
                     break
             if timed_s > ENOUGH_S:
                 break
-    row_s = {num_rows: call_s / num_rows for num_rows, call_s in best_s.items()}
+    row_s = {num_rows: took_s / num_rows for num_rows, took_s in best_s.items()}
     least_s = min(row_s.values(), default=math.inf)
     return next((n for n, each_s in row_s.items() if each_s <= least_s * (1 + LOSS_FRAC)), 1)
