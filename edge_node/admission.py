@@ -5,7 +5,7 @@ import secrets
 
 from edge_node.catalog import Catalog
 from edge_node.config import LimitsConfig
-from edge_node.engine import Job
+from edge_node.engine.interface import Job
 from protos import tickets
 from protos.errors import InvalidRequestError, TicketError
 from protos.messages import GenerateRequest

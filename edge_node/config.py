@@ -1,9 +1,9 @@
 """A node's configuration: plain values, checked, never filled in from the machine."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
-from edge_node.cache_policy import PolicyName
+PolicyName: TypeAlias = Literal["directed", "lru", "lfu", "size-aware"]
 
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option

@@ -16,11 +16,11 @@ from collections.abc import AsyncGenerator
 from PIL import Image
 
 from edge_node.admission import Admission, check_rate
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
-from edge_node.engine import Engine, ImageDone, Job, Started, StepDone
-from edge_node.model_cache import ModelCache
+from edge_node.engine.interface import Engine, ImageDone, Job, Started, StepDone
 from edge_node.telemetry import TelemetryReader
 from protos.errors import (
     DuplicateRequestError,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
-from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.node import Node
 from edge_node.registration import keep_registered
 from edge_node.servicer import EdgeNodeServicer

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edge_node import denoising, families, samplers
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.device_thread import DeviceThread
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, image_of
+from edge_node.engine import denoising, families, samplers
+from edge_node.engine.device_thread import DeviceThread
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import Job, image_of
 from profiling.subject import Images, generated
 from protos.clients import EdgeNodeClient
 from protos.messages import GenerateRequest, ImageChunk

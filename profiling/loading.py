@@ -31,9 +31,9 @@ import tyro
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import StepDone
-from edge_node.weights import blank, copy
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import StepDone
+from edge_node.engine.weights import blank, copy
 from profiling import soak
 from profiling.full_size import write_full_size
 from protos import logs, manifest

@@ -34,8 +34,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, StepDone
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import Job, StepDone
 from edge_node.zoo import scenes
 from profiling.contenders import Pipeline, Serve, by_client, by_engine, node
 from profiling.subject import Images

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, image_of
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import Job, image_of
 from protos import manifest
 
 SETTLED_CYCLES = 50

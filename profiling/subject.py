@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node import families, samplers
 from edge_node.config import EngineConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, image_of
+from edge_node.engine import families, samplers
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import Job, image_of
 from edge_node.telemetry import TelemetryReader
 from profiling import sources
 from profiling.config import ModelChoice

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig, ModelConfig, NodeConfig
-from edge_node.engine import Event, ImageDone, Job, Started, StepDone
+from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
 from edge_node.node import Node
 from protos.errors import GenerationError, ModelLoadError, OverloadedError
 

@@ -22,7 +22,7 @@ from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler, PixArtAl
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
-from edge_node import families
+from edge_node.engine import families
 from edge_node.zoo import autoencoder, checker, denoiser, judge, scenes
 from edge_node.zoo.style_probe import StyleProbe
 from edge_node.zoo.styles import STYLES, Style

@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from edge_node.catalog import ZOO, Catalog
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig, NodeConfig
-from edge_node.diffusers_engine import DiffusersEngine
+from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.node import Node
 from edge_node.server import SERVICE
 from edge_node.servicer import EdgeNodeServicer

@@ -10,8 +10,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edge_node.catalog import ZOO, Catalog
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import image_of
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import image_of
 from edge_node.telemetry import TelemetryReader
 from edge_node.zoo.evaluate import generate
 from tests.fakes import job

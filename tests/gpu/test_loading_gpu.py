@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import image_of
-from edge_node.model_cache import ModelCache
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import image_of
 from tests.fakes import job
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,8 @@ import torch
 
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import image_of
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import image_of
 from tests.fakes import job
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge_node import denoising, families, samplers
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import ImageDone, Job, Started, StepDone
+from edge_node.engine import denoising, families, samplers
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import ImageDone, Job, Started, StepDone
 from protos.errors import InvalidRequestError
 from tests import fakes, tiny_models
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from edge_node import row_limit
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import StepDone, image_of
+from edge_node.engine import row_limit
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import StepDone, image_of
 from protos.errors import ModelLoadError
 from tests.fakes import job
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edge_node import families
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig
-from edge_node.diffusers_engine import DiffusersEngine
-from edge_node.engine import Job, image_of
-from edge_node.model_cache import ModelCache
+from edge_node.engine import families
+from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.interface import Job, image_of
 from protos.errors import ModelLoadError, OverloadedError
 from tests.fakes import job
 

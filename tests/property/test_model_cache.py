@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack, suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import CacheConfig
-from edge_node.model_cache import ModelCache
 from protos.errors import EdgeError
 from tests import fakes
 

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_node.step_batcher import MAX_PASSED, Lane, StepBatcher
+from edge_node.engine.step_batcher import MAX_PASSED, Lane, StepBatcher
 
 lanes = st.builds(
     Lane,

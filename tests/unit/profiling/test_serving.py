@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from edge_node.engine import Job
+from edge_node.engine.interface import Job
 from profiling import serving
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_node.weight_files import Stored, read, stored
+from edge_node.engine.weight_files import Stored, read, stored
 
 logger = logging.getLogger(__name__)
 

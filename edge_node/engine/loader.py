@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from edge_node import families, samplers
 from edge_node.catalog import Entry
-from edge_node.denoising import Model
-from edge_node.device_thread import DeviceThread
-from edge_node.memory import is_out_of_memory, release, trim
-from edge_node.weights import Weights, blank, copy, give_back
+from edge_node.engine import families, samplers
+from edge_node.engine.denoising import Model
+from edge_node.engine.device_thread import DeviceThread
+from edge_node.engine.memory import is_out_of_memory, release, trim
+from edge_node.engine.weights import Weights, blank, copy, give_back
 from protos.errors import EdgeError, ModelLoadError, OverloadedError
 
 logger = logging.getLogger(__name__)

@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from edge_node import cache_policy
+from edge_node.cache import policy
+from edge_node.cache.host_tier import HostTier
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig
-from edge_node.engine import Engine
-from edge_node.host_tier import HostTier
+from edge_node.engine.interface import Engine
 from protos.errors import EdgeError, ModelTooLargeError, NotResidentError, OverloadedError
 from protos.messages import ModelInfo
 
@@ -73,7 +73,7 @@ class ModelCache:
         self._catalog = catalog
         self._engine = engine
         self._host = HostTier(config.host_capacity_bytes, engine)
-        self._policy = cache_policy.make(config.policy)
+        self._policy = policy.make(config.policy)
         self._misses: dict[str, _Miss] = {}
         self._records: dict[str, _Record] = {}
         self._measured_bytes: dict[str, int] = {}

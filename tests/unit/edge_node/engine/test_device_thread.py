@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from edge_node.device_thread import DeviceThread
+from edge_node.engine.device_thread import DeviceThread
 
 
 def idle():

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_node import samplers
-from edge_node.engine import Job
-from edge_node.families import Condition, StableDiffusion, stacked
+from edge_node.engine import samplers
+from edge_node.engine.families import Condition, StableDiffusion, stacked
+from edge_node.engine.interface import Job
 
 MAX_TEXTS = 16
 """Texts encoded in one call."""

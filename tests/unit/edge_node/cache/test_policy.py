@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from edge_node import cache_policy
+from edge_node.cache import policy as policies
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import CacheConfig
-from edge_node.model_cache import ModelCache
 from tests import fakes
 
 SIZES = {"a": 60, "b": 40, "c": 30}
@@ -58,18 +58,18 @@ def test_hits_and_evictions_are_those_computed_by_hand(policy):
 
 
 def test_a_directed_cache_has_no_policy():
-    assert cache_policy.make("directed") is None
+    assert policies.make("directed") is None
 
 
 def test_what_was_never_requested_goes_first():
     for name in EXPECTED:
-        policy = cache_policy.make(name)
+        policy = policies.make(name)
         policy.used("a", 10)
         assert policy.victim(["a", "b"]) == "b"
 
 
 def test_popularity_of_old_does_not_keep_a_model_for_ever():
-    policy = cache_policy.make("size-aware")
+    policy = policies.make("size-aware")
     for _ in range(5):
         policy.used("old", 10)
     for index in range(20):

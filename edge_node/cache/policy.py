@@ -6,9 +6,9 @@ a miss, and name who goes. Pure and without a clock, so that they can be compare
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol
 
-PolicyName: TypeAlias = Literal["directed", "lru", "lfu", "size-aware"]
+from edge_node.config import PolicyName
 
 
 class CachePolicy(Protocol):

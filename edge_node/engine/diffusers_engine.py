@@ -21,16 +21,16 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from edge_node import denoising, families, row_limit
 from edge_node.catalog import Entry
 from edge_node.config import EngineConfig
-from edge_node.denoising import Model, Trajectory
-from edge_node.device_thread import DeviceThread
-from edge_node.engine import Event, ImageDone, Job, Started, StepDone
-from edge_node.loader import Loader
-from edge_node.memory import is_out_of_memory, keep_freed, release
-from edge_node.step_batcher import Lane, StepBatcher
-from edge_node.weights import Weights
+from edge_node.engine import denoising, families, row_limit
+from edge_node.engine.denoising import Model, Trajectory
+from edge_node.engine.device_thread import DeviceThread
+from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
+from edge_node.engine.loader import Loader
+from edge_node.engine.memory import is_out_of_memory, keep_freed, release
+from edge_node.engine.step_batcher import Lane, StepBatcher
+from edge_node.engine.weights import Weights
 from protos.errors import (
     EdgeError,
     GenerationError,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_node.catalog import Entry
-from edge_node.engine import Job
+from edge_node.engine.interface import Job
 
 Condition: TypeAlias = dict[str, Tensor]
 """What the denoiser is told besides latent and timestep, one row: tensors [1, ...]."""

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edge_node import weight_files
-from edge_node.weights import ALIGNMENT_BYTES, CHUNK_BYTES, Weights, blank, copy
+from edge_node.engine import weight_files
+from edge_node.engine.weights import ALIGNMENT_BYTES, CHUNK_BYTES, Weights, blank, copy
 
 
 class Net(torch.nn.Module):

@@ -8,7 +8,7 @@ used goes first. Knows the engine, and nothing of what is resident on the device
 import logging
 
 from edge_node.catalog import Entry
-from edge_node.engine import Engine
+from edge_node.engine.interface import Engine
 
 logger = logging.getLogger(__name__)
 

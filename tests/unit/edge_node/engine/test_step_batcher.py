@@ -1,6 +1,6 @@
 import math
 
-from edge_node.step_batcher import MAX_PASSED, Lane, StepBatcher
+from edge_node.engine.step_batcher import MAX_PASSED, Lane, StepBatcher
 
 
 def lane(model_id="m", rows=1, steps=10, deadline_s=math.inf) -> Lane:

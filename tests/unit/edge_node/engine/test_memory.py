@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource
 import torch
-from edge_node.memory import keep_freed, trim
+from edge_node.engine.memory import keep_freed, trim
 
 def step():
     held = [torch.ones(2**20) for _ in range(10)]  # 4 MiB each

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_node import row_limit
+from edge_node.engine import row_limit
 from protos.errors import OverloadedError
 
 ROW_S = {1: 7.0, 2: 4.5, 4: 2.7, 8: 1.8, 16: 1.4, 32: 1.15, 64: 1.16}

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import CacheConfig
-from edge_node.model_cache import ModelCache
 from protos.errors import (
     GenerationError,
     ModelLoadError,

@@ -1,0 +1,1 @@
+"""Which models are resident: leases, byte budgets, host copies, who makes room."""

@@ -1,0 +1,1 @@
+"""How images are made: one device thread, shared denoising steps, loading; the only torch here."""
