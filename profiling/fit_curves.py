@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file: its folder must not stand where the project's root should
     sys.path[0] = str(_ROOT)
 
-from profiling import session  # noqa: E402
+from profiling.measure import session  # noqa: E402
 from protos import config as configs  # noqa: E402
 from protos.config import ConfigError  # noqa: E402
 

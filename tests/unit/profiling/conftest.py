@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from profiling import config, curves, samples, summary
+from profiling import curves, samples
+from profiling.measure import config, summary
 from protos.manifest import Manifest
 
 KNEES = {"scene-nano": (2.0, 18.0, 8.0, 24.0), "scene-base": (1.0, 18.0, 16.0, 30.0)}

@@ -3,7 +3,8 @@ import doctest
 import numpy as np
 import pytest
 
-from profiling import curves, grid, progress
+from profiling import curves
+from profiling.measure import grid, progress
 
 STEPS = np.array([1, 2, 4, 8, 16, 32, 50], float)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from profiling import sources
-from profiling.config import ModelChoice
-from profiling.subject import Batched, Served
-from profiling.world import Prompt
+from profiling.measure import sources
+from profiling.measure.config import ModelChoice
+from profiling.measure.prompts import Prompt
+from profiling.measure.subject import Batched, Served
 
 PROMPTS = [
     Prompt("a large red circle at the left on a white background", 7, None),

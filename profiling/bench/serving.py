@@ -1,7 +1,7 @@
 r"""Compare ways to serve one model, side by side in one run: throughput, latency, same images.
 
-    python -m profiling.serving                                the zoo's scene-base, some minutes
-    python -m profiling.serving --model.source hub:OWNER/NAME \
+    python -m profiling.bench.serving                             the zoo's scene-base, some minutes
+    python -m profiling.bench.serving --model.source hub:OWNER/NAME \
         --model.width-px 512 --model.height-px 512             any model of a known family
 
 Contenders: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
@@ -37,8 +37,8 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, StepDone
 from edge_node.zoo import scenes
-from profiling.contenders import Pipeline, Serve, by_client, by_engine, node
-from profiling.subject import Images
+from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node
+from profiling.measure.subject import Images
 from protos import logs, manifest
 from protos.seeds import stream
 

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from profiling.progress import Display, Workload
+from profiling.measure.progress import Display, Workload
 
 
 def test_time_left_is_the_sum_of_estimates_at_first():

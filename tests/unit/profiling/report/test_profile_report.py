@@ -7,7 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from profiling import pages, report, samples
+from profiling import samples
+from profiling.report import page, profile_report
 
 STEPS = (1, 2, 4, 8, 16, 32)
 
@@ -15,7 +16,7 @@ STEPS = (1, 2, 4, 8, 16, 32)
 @pytest.fixture(scope="module")
 def written(profile, measured, tmp_path_factory):
     out = draw_images(tmp_path_factory.mktemp("report"))
-    report.write(profile, measured, out, "4 min 05 s")
+    profile_report.write(profile, measured, out, "4 min 05 s")
     return out
 
 
@@ -144,7 +145,7 @@ def test_curves_that_do_not_saturate_are_not_said_to(profile, measured, image_fo
     changed = dataclasses.replace(model, quality=quality)
     profile = dataclasses.replace(profile, models=(changed, profile.models[1]))
 
-    report.write(profile, measured, image_folder, "1 s")
+    profile_report.write(profile, measured, image_folder, "1 s")
 
     assert f"scene-nano: {words}" in re.sub(
         r"the CLIP score rises from .* steps, the", "the", (image_folder / "report.md").read_text()
@@ -158,7 +159,7 @@ def test_a_disturbed_machine_is_told(profile, measured, image_folder, written):
     changed = dataclasses.replace(model, latency=(dataclasses.replace(fit, p90_s=tails),))
     profile = dataclasses.replace(profile, models=(changed, profile.models[1]))
 
-    report.write(profile, measured, image_folder, "1 s")
+    profile_report.write(profile, measured, image_folder, "1 s")
 
     said = (image_folder / "report.md").read_text()
     assert "Warning: at 1 of 12 points the 90th percentile is more than 1.5 times" in said
@@ -169,17 +170,17 @@ def test_a_disturbed_machine_is_told(profile, measured, image_folder, written):
 def test_other_scorers_bring_no_words_about_the_judge(profile, measured, image_folder):
     profile = dataclasses.replace(profile, clip_scorer="CLIP clip-vit-base-patch32 (0123)")
 
-    report.write(profile, measured, image_folder, "1 s")
+    profile_report.write(profile, measured, image_folder, "1 s")
 
     assert "judge is a small CLIP" not in (image_folder / "report.md").read_text()
 
 
 def test_words_with_markup_stay_words():
-    blocks = [pages.Heading("<b>"), pages.Items(["<script>"]), pages.Table([["a<b"], ["&"]])]
+    blocks = [page.Heading("<b>"), page.Items(["<script>"]), page.Table([["a<b"], ["&"]])]
 
-    page = pages.to_html(blocks, {})
+    written = page.to_html(blocks, {})
 
-    assert "<h1>&lt;b&gt;</h1>" in page
-    assert "<li>&lt;script&gt;</li>" in page
-    assert "<th>a&lt;b</th>" in page
-    assert "<td>&amp;</td>" in page
+    assert "<h1>&lt;b&gt;</h1>" in written
+    assert "<li>&lt;script&gt;</li>" in written
+    assert "<th>a&lt;b</th>" in written
+    assert "<td>&amp;</td>" in written

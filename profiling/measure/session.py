@@ -23,15 +23,17 @@ from time import perf_counter
 
 import msgspec
 
-from profiling import grid, records, report, samples, sources, summary, world
-from profiling.config import ProfileConfig
-from profiling.progress import Display, Workload, readable
+from profiling import records, samples
+from profiling.measure import grid, prompts, sources, summary
+from profiling.measure.config import ProfileConfig
+from profiling.measure.progress import Display, Workload, readable
+from profiling.report import profile_report
 from protos import config as configs
 from protos import manifest
 from protos.config import ConfigError
 from protos.manifest import Manifest
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _START_S, _MEASURE_S, _DISTANCES_S, _FIT_S = 8.0, 30.0, 10.0, 3.0
 """Guesses of durations on a small machine, the latter two for each model; the display corrects
 itself as it goes."""
@@ -93,7 +95,7 @@ def configure(
     except ValueError as error:
         raise ConfigError(f"--budget-s: {error}") from error
     config = sources.resolve(config, path.resolve().parent)
-    world.check(config)
+    prompts.check(config)
     return config
 
 
@@ -130,7 +132,7 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
             measured = samples.read(out / "samples.jsonl")
             profile = summary.summarise(config, measured, header.weights_sha256, record)
             records.save(profile, out / "profile.json")
-            page = report.write(profile, measured, out, readable(perf_counter() - begin))
+            page = profile_report.write(profile, measured, out, readable(perf_counter() - begin))
             display.advance("fits and report", 1.0)
     return page
 
@@ -322,7 +324,7 @@ def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
     with log.open("ab") as errors:
         begins_at = errors.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "profiling.runner", *phase.words],
+            [sys.executable, "-m", "profiling.measure.runner", *phase.words],
             cwd=_ROOT,
             env=environment,
             stdout=subprocess.PIPE,

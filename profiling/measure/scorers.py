@@ -10,8 +10,8 @@ import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from edge_node.zoo.judge import Judge, load_judge
-from profiling import sources
-from profiling.config import ProfileConfig
+from profiling.measure import sources
+from profiling.measure.config import ProfileConfig
 from profiling.quality import clip_score
 from profiling.quality.fid import Net
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from edge_node.zoo import scenes
-from profiling import world
+from profiling.measure import prompts
 from protos.config import ConfigError
 
 
@@ -14,12 +14,12 @@ def scorer(choice, **changes):
 
 
 def test_more_prompts_keep_the_first(choice):
-    assert world.prompts(choice, 20)[:5] == world.prompts(choice, 5)
-    assert len({prompt.seed for prompt in world.prompts(choice, 20)}) == 20
+    assert prompts.prompts(choice, 20)[:5] == prompts.prompts(choice, 5)
+    assert len({prompt.seed for prompt in prompts.prompts(choice, 20)}) == 20
 
 
 def test_prompts_are_held_out_and_of_both_kinds_as_asked(choice):
-    drawn = [prompt.scene for prompt in world.prompts(scorer(choice, pair_frac=0.25), 200)]
+    drawn = [prompt.scene for prompt in prompts.prompts(scorer(choice, pair_frac=0.25), 200)]
 
     assert {scenes.split_of(scene) for scene in drawn} == {"held-out"}
     pairs = sum(isinstance(scene, scenes.Pair) for scene in drawn)
@@ -29,36 +29,36 @@ def test_prompts_are_held_out_and_of_both_kinds_as_asked(choice):
 def test_another_seed_draws_other_prompts(choice):
     other = dataclasses.replace(choice, seed=1)
 
-    assert world.prompts(other, 5) != world.prompts(choice, 5)
+    assert prompts.prompts(other, 5) != prompts.prompts(choice, 5)
 
 
 def test_renderings_of_the_prompts_are_exact_and_those_of_others_are_not(choice):
-    asked = world.prompts(choice, 30)
-    images = world.rendered(choice, asked)
+    asked = prompts.prompts(choice, 30)
+    images = prompts.rendered(choice, asked)
 
-    assert np.mean(world.are_exact(images, asked)) > 0.9
-    assert np.mean(world.are_exact(images[::-1], asked)) < 0.1
+    assert np.mean(prompts.are_exact(images, asked)) > 0.9
+    assert np.mean(prompts.are_exact(images[::-1], asked)) < 0.1
 
 
 def test_larger_images_are_read_too_and_other_shapes_are_not(choice):
-    asked = world.prompts(choice, 10)
+    asked = prompts.prompts(choice, 10)
     drawn = [prompt.scene for prompt in asked]
     large = scenes.render(drawn, np.random.default_rng(0), image_px=128)
 
-    assert np.mean(world.are_exact(large, asked)) > 0.9
-    assert world.are_exact(large[:, :, :64], asked) == [None] * 10
-    assert world.are_exact(large[:, :96, :96], asked) == [None] * 10
+    assert np.mean(prompts.are_exact(large, asked)) > 0.9
+    assert prompts.are_exact(large[:, :, :64], asked) == [None] * 10
+    assert prompts.are_exact(large[:, :96, :96], asked) == [None] * 10
 
 
 def test_nobody_can_tell_whether_an_image_of_free_words_is_exact(choice, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \nno more\n")
     choice = scorer(choice, prompts=str(tmp_path / "prompts.txt"))
 
-    asked = world.prompts(choice, 2)
+    asked = prompts.prompts(choice, 2)
 
     assert [prompt.text for prompt in asked] == ["a cat", "a dog"]
-    assert world.rendered(choice, asked) is None
-    assert world.are_exact(np.zeros((2, 64, 64, 3), np.uint8), asked) == [None, None]
+    assert prompts.rendered(choice, asked) is None
+    assert prompts.are_exact(np.zeros((2, 64, 64, 3), np.uint8), asked) == [None, None]
 
 
 def test_real_images_come_from_a_folder_in_the_order_of_their_names(choice, tmp_path):
@@ -66,7 +66,7 @@ def test_real_images_come_from_a_folder_in_the_order_of_their_names(choice, tmp_
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
     choice = scorer(choice, reference=str(tmp_path))
 
-    images = world.reference(choice, 2)
+    images = prompts.reference(choice, 2)
 
     assert images.shape == (2, 6, 8, 3)
     assert images[:, 0, 0, 0].tolist() == [0, 1]
@@ -77,11 +77,11 @@ def test_real_images_of_unlike_sizes_are_refused(choice, tmp_path):
     Image.new("RGB", (8, 9)).save(tmp_path / "b.png")
 
     with pytest.raises(ConfigError, match="must all have the same size"):
-        world.reference(scorer(choice, reference=str(tmp_path)), 2)
+        prompts.reference(scorer(choice, reference=str(tmp_path)), 2)
 
 
 def test_drawn_real_images_show_the_zoos_world(choice):
-    images = world.reference(choice, 4)
+    images = prompts.reference(choice, 4)
 
     assert images.shape == (4, 64, 64, 3)
     assert images.dtype == np.uint8

@@ -2,7 +2,7 @@ import statistics
 
 import pytest
 
-from profiling import loading, soak
+from profiling.bench import loading, soak
 
 
 def test_growth_is_the_last_readings_over_the_first_that_are_settled():

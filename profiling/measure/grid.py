@@ -7,7 +7,7 @@ middle goes on with the points that its samples lack.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.config import GridChoice, ModelChoice, ProfileConfig
+from profiling.measure.config import GridChoice, ModelChoice, ProfileConfig
 from profiling.samples import (
     FidSample,
     LatencySample,

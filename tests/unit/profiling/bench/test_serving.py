@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edge_node.engine.interface import Job
-from profiling import serving
+from profiling.bench import serving
 
 
 def settings(**changes) -> serving.Settings:

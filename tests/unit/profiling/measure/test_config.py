@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from profiling import config
+from profiling.measure import config
 from protos import config as configs
 from protos.config import ConfigError
 
-SHIPPED = Path(config.__file__).parent / "configs"
+SHIPPED = Path(config.__file__).parents[1] / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling import curves
-from profiling.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ModelChoice, ProfileConfig
 from profiling.records import (
     FORMAT,
     Estimate,

@@ -1,8 +1,8 @@
 r"""Measure loads against this machine's limits, what they cost other models, and whether they leak.
 
-    python -m profiling.loading                     the zoo, a minute
-    python -m profiling.loading --full-size         SD 1.5's UNet, random weights, 3.4 GB of disk
-    python -m profiling.loading --soak-cycles 1000  load, generate, evict: does memory grow?
+    python -m profiling.bench.loading                    the zoo, a minute
+    python -m profiling.bench.loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
+    python -m profiling.bench.loading --soak-cycles 1000  load, generate, evict: does memory grow?
 
 Disk -> host is compared with a plain sequential read of the same files into memory that is there
 already, from a cold page cache (posix_fadvise DONTNEED) and from a warm one; host -> device with a
@@ -34,8 +34,8 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import StepDone
 from edge_node.engine.weights import blank, copy
-from profiling import soak
-from profiling.full_size import write_full_size
+from profiling.bench import soak
+from profiling.bench.sd15_shape import write_full_size
 from protos import logs, manifest
 
 _ZOO = ("scene-nano", "scene-small", "scene-base")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_node import catalog
 from edge_node.config import ModelConfig
-from profiling.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ModelChoice, ProfileConfig
 from protos.config import ConfigError
 from protos.errors import ModelLoadError
 

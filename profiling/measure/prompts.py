@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_node.zoo import checker, scenes
-from profiling.config import ProfileConfig
+from profiling.measure.config import ProfileConfig
 from protos import seeds
 from protos.config import ConfigError
 

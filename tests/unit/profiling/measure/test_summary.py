@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from profiling import samples, summary
+from profiling import samples
+from profiling.measure import summary
 from protos.config import ConfigError
 
 KNEES = {"scene-nano": (2.0, 18.0, 8.0, 24.0), "scene-base": (1.0, 18.0, 16.0, 30.0)}

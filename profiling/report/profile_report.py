@@ -7,9 +7,10 @@ samples.
 from collections.abc import Sequence
 from pathlib import Path
 
-from profiling import curves, plots
-from profiling.pages import Block, Heading, Items, Picture, Table, Text, markdown, to_html
+from profiling import curves
 from profiling.records import Estimate, ModelProfile, Profile, QualityFit
+from profiling.report import figures
+from profiling.report.page import Block, Heading, Items, Picture, Table, Text, markdown, to_html
 from profiling.samples import QualitySample, Sample
 
 _GRID_PROMPTS = 6
@@ -29,11 +30,11 @@ def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> 
     prompts = {s.index: s.prompt for s in samples if isinstance(s, QualitySample)}
     shown = sorted(prompts)[:_GRID_PROMPTS]
     pictures = {
-        f"plot-{metric}.png": plots.quality(profile, metric) for metric in _metrics(profile)
+        f"plot-{metric}.png": figures.quality(profile, metric) for metric in _metrics(profile)
     }
-    pictures["plot-latency.png"] = plots.latency(profile)
+    pictures["plot-latency.png"] = figures.latency(profile)
     for model in profile.models:
-        pictures[f"grid-{model.model_id}.png"] = plots.image_grid(out, model, shown)
+        pictures[f"grid-{model.model_id}.png"] = figures.image_grid(out, model, shown)
     for name, picture in pictures.items():
         (out / name).write_bytes(picture)
     blocks = [
@@ -147,7 +148,7 @@ def _quality(profile: Profile) -> list[Block]:
 
 
 def _metric(profile: Profile, metric: str) -> list[Block]:
-    shows = f"{plots.LABELS[metric]} against denoising steps"
+    shows = f"{figures.LABELS[metric]} against denoising steps"
     return [Table(_step_table(profile, metric)), Picture(f"plot-{metric}.png", shows)]
 
 

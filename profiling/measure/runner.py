@@ -1,8 +1,8 @@
 """Measuring, in a process of its own: one model, or the distances between image sets.
 
-    python -m profiling.runner measure FOLDER MODEL     loads, latencies, cost of a batch
-    python -m profiling.runner images FOLDER MODEL N    N prompts at every step count, scored
-    python -m profiling.runner distances FOLDER N       FID of every set, scores of real images
+    python -m profiling.measure.runner measure FOLDER MODEL   loads, latencies, cost of a batch
+    python -m profiling.measure.runner images FOLDER MODEL N  N prompts at every step count, scored
+    python -m profiling.measure.runner distances FOLDER N     FID of each set, scores of real images
 
 FOLDER holds config.json and samples.jsonl. Each step of the work is appended to the samples at
 once, and what stands there already is skipped: killed and started again, a phase goes on. Progress
@@ -21,11 +21,12 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from profiling import grid, samples, world
-from profiling.config import ModelChoice, ProfileConfig
-from profiling.quality import fid, scorers
+from profiling import samples
+from profiling.measure import grid, prompts, scorers
+from profiling.measure.config import ModelChoice, ProfileConfig
+from profiling.measure.subject import Batched, Served, png
+from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
-from profiling.subject import Batched, Served, png
 from protos import seeds
 
 _RATE_STEPS = (1, 3)
@@ -45,7 +46,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
             _load_repeatedly(path, model, subject)
         if alone:
             subject.load()
-            prompt = world.prompts(config, 1)[0]
+            prompt = prompts.prompts(config, 1)[0]
             subject.generate(prompt, 2)  # warm-up, not recorded
         for point in alone:
             shot = subject.generate(prompt, point.num_steps)
@@ -55,11 +56,11 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
             _tell(finished, total)
     if together or not grid.has_rate(model, done):
         batched = Batched(model, config.device)
-        prompts = world.prompts(config, max(config.grid.batches))
+        asked = prompts.prompts(config, max(config.grid.batches))
         for batch in sorted({point.batch for point in together}):
-            batched.generate(prompts[:batch], 2)  # warm-up, not recorded
+            batched.generate(asked[:batch], 2)  # warm-up, not recorded
         for point in together:
-            _, generate_s = batched.generate(prompts[: point.batch], point.num_steps)
+            _, generate_s = batched.generate(asked[: point.batch], point.num_steps)
             samples.append(path, [_latency(model, point, generate_s, None)])
             finished += point.num_steps * point.batch
             _tell(finished, total)
@@ -76,12 +77,12 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
     _tell(finished, total)
     subject, scorer = Batched(model, config.device), scorers.clip(config)
-    prompts = world.prompts(config, count)
+    drawn = prompts.prompts(config, count)
     for chunk in left:
-        asked = [prompts[index] for index in chunk.indices()]
+        asked = [drawn[index] for index in chunk.indices()]
         images, generate_s = subject.generate(asked, chunk.num_steps)
         scores = scorer.score(images, [prompt.text for prompt in asked])
-        variations, exact = total_variation(images), world.are_exact(images, asked)
+        variations, exact = total_variation(images), prompts.are_exact(images, asked)
         lines = []
         for row, index in enumerate(chunk.indices()):
             encoded = png(images[row])
@@ -117,7 +118,7 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
     scorer = scorers.fid(config) if config.scorer.reference else None
     reference = None
     if scorer:
-        real = world.reference(config, config.scorer.num_reference)
+        real = prompts.reference(config, config.scorer.num_reference)
         reference = fid.extract(scorer.net, real, config.device)
     if not grid.has_real(done):
         samples.append(path, [_score_real(config, count, scorer, reference)])
@@ -178,9 +179,9 @@ def _latency(
 
 def _rate(config: ProfileConfig, model: ModelChoice, subject: Batched) -> samples.RateSample:
     size = min(config.grid.quality_batch, config.grid.max_images)
-    prompts, seconds = world.prompts(config, size), []
+    asked, seconds = prompts.prompts(config, size), []
     for steps in (1, *_RATE_STEPS):  # the first is warm-up
-        _, elapsed_s = subject.generate(prompts, steps)
+        _, elapsed_s = subject.generate(asked, steps)
         seconds.append(elapsed_s)
     low, high = _RATE_STEPS
     per_step = max((seconds[2] - seconds[1]) / (high - low), 1e-6)
@@ -198,9 +199,9 @@ def _score_real(
     reference: fid.Features | None,
 ) -> samples.RealSample:
     """Score renderings of the prompts, where they can be rendered, as if a model had made them."""
-    clip, asked = scorers.clip(config), world.prompts(config, count)
+    clip, asked = scorers.clip(config), prompts.prompts(config, count)
     fid_name = scorer.name if scorer else ""
-    real = world.rendered(config, asked)
+    real = prompts.rendered(config, asked)
     if real is None:
         return samples.RealSample(clip_scorer=clip.name, fid_scorer=fid_name, num_samples=0)
     distance = None

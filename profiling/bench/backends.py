@@ -25,7 +25,7 @@ from edge_node.engine import denoising, families, samplers
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
-from profiling.subject import Images, generated
+from profiling.measure.subject import Images, generated
 from protos.clients import EdgeNodeClient
 from protos.messages import GenerateRequest, ImageChunk
 

@@ -21,9 +21,9 @@ from edge_node.engine import families, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
 from edge_node.telemetry import TelemetryReader
-from profiling import sources
-from profiling.config import ModelChoice
-from profiling.world import Prompt
+from profiling.measure import sources
+from profiling.measure.config import ModelChoice
+from profiling.measure.prompts import Prompt
 
 Images = NDArray[np.uint8]
 

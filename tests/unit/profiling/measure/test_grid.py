@@ -3,8 +3,9 @@ from collections import Counter
 
 import pytest
 
-from profiling import grid, samples
-from profiling.config import GridChoice
+from profiling import samples
+from profiling.measure import grid
+from profiling.measure.config import GridChoice
 
 STEPS = (1, 2, 4, 8, 16, 32)
 

@@ -1,0 +1,1 @@
+"""Benchmarks beside the profile: serving, loading, memory over many cycles."""

@@ -1,0 +1,1 @@
+"""Measuring: the configuration, the grid, the processes that generate and score."""

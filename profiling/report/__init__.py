@@ -1,0 +1,1 @@
+"""What a profile looks like to people: pages, tables, figures."""
