@@ -25,9 +25,13 @@ import asyncio
 import sys
 from pathlib import Path
 
-from controller import compare, inputs, report, run, scenario, scores
-from controller.config import ROOT, RunConfig
-from controller.display import Display
+from controller.cell import scenario
+from controller.cell.config import ROOT
+from controller.policies import scores
+from controller.record import compare, report
+from controller.record.config import RunConfig
+from controller.testbed import inputs, run
+from controller.testbed.display import Display
 from protos import config as configs
 from protos import logs, manifest
 from protos.errors import EdgeError
@@ -55,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _learn(verb: str, arguments: list[str]) -> int:
-    from controller import evaluate, sweep, train  # noqa: PLC0415 - torch is for those who learn
+    from controller.studies import evaluate, sweep  # noqa: PLC0415 - torch is for those who learn
+    from controller.training import train  # noqa: PLC0415 - torch is for those who learn
 
     return {"train": train, "evaluate": evaluate, "sweep": sweep}[verb].command(arguments)
 

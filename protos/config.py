@@ -95,3 +95,16 @@ def find(file: Path, shipped: Path) -> Path:
             return candidate
     names = ", ".join(sorted(path.name for path in shipped.glob("*.toml")))
     raise ConfigError(f"no configuration {file}; shipped with the program: {names}")
+
+
+def require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
+    """Raise ValueError with the complaint unless the check is fine."""
+    if not is_fine:
+        raise ValueError(complaint)
+
+
+def require_positive(config: object, *names: str) -> None:
+    """Raise ValueError naming the first of these fields that is not above 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(value > 0, f"{name} must be > 0, got {value}")

@@ -10,10 +10,10 @@ import pytest
 import torch
 from stable_baselines3 import DDPG
 
-from controller.d3pg import D3pg, D3pgConfig, replay_fields
-from controller.ddqn import Ddqn, DdqnConfig
-from controller.networks import ACTION_DIM, NetConfig, SlotSizes
-from controller.replay import Replay
+from controller.agents.d3pg import D3pg, D3pgConfig, replay_fields
+from controller.agents.ddqn import Ddqn, DdqnConfig
+from controller.agents.networks import ACTION_DIM, NetConfig, SlotSizes
+from controller.agents.replay import Replay
 
 ROUNDS, PER_ROUND = 11, 10
 OBSERVATION, ACTION = 40, 16

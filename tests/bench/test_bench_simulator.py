@@ -5,11 +5,12 @@ import time
 import numpy as np
 import pytest
 
-from controller import oracle, scenario
-from controller.amender import amend
-from controller.baselines import RandomCaching, equal
-from controller.observations import AllocationArrays, SlotArrays, slot_features
-from controller.simulator import Simulator
+from controller.cell import scenario
+from controller.cell.observations import AllocationArrays, SlotArrays, slot_features
+from controller.cell.simulator import Simulator
+from controller.policies import oracle
+from controller.policies.amender import amend
+from controller.policies.baselines import RandomCaching, equal
 from protos.seeds import stream
 
 SLOTS = 120

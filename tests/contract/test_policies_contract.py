@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from controller import baselines
-from controller import policy as policies
-from controller.dynamics import ModelTable
-from controller.policy import ForOneRun, Policy
-from controller.simulator import Simulator
-from controller.spaces import FrameObservation, NodeCacheState, SlotObservation
+from controller.cell.dynamics import ModelTable
+from controller.cell.simulator import Simulator
+from controller.cell.spaces import FrameObservation, NodeCacheState, SlotObservation
+from controller.policies import baselines
+from controller.policies import policy as policies
+from controller.policies.policy import ForOneRun, Policy
 from protos.seeds import stream
 from tests.unit.controller.observations import frames, slots
 from tests.unit.controller.scenarios import curves, scenario, table

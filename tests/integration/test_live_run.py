@@ -17,13 +17,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from controller import inputs, run, workload
-from controller.clients import ControllerClient
-from controller.config import DeadlinesConfig, RunConfig
-from controller.display import Display
-from controller.dynamics import CAUSES
-from controller.request_log import RequestLog
-from controller.users import User
+from controller.cell import workload
+from controller.cell.dynamics import CAUSES
+from controller.record.config import DeadlinesConfig, RunConfig
+from controller.record.request_log import RequestLog
+from controller.testbed import inputs, run
+from controller.testbed.clients import ControllerClient
+from controller.testbed.display import Display
+from controller.testbed.users import User
 from protos import config as configs
 from protos.messages import Submission
 from protos.seeds import stream

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from controller import __main__ as command
-from controller import sweep, train
-from controller.study import Cell, CellRecord, StudyConfig, cells, read
+from controller.studies import sweep
+from controller.studies.study import Cell, CellRecord, StudyConfig, cells, read
+from controller.training import train
 from protos import config as configs
 from tests.integration.test_train import SCENARIO
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from controller.networks import SlotSizes
+from controller.agents.networks import SlotSizes
 
 NUM_USERS = 8
 SIZES = SlotSizes(num_users=NUM_USERS, user_dim=2, context_dim=0)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from controller.d3pg import D3pg, D3pgConfig, replay_fields
-from controller.networks import NetConfig, SlotSizes
-from controller.replay import Replay
+from controller.agents.d3pg import D3pg, D3pgConfig, replay_fields
+from controller.agents.networks import NetConfig, SlotSizes
+from controller.agents.replay import Replay
 
 SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from controller.ddqn import Ddqn, DdqnConfig, replay_fields
-from controller.replay import Replay
-from controller.sequential_cache import SequentialCache
-from controller.sequential_cache import replay_fields as sequential_fields
+from controller.agents.ddqn import Ddqn, DdqnConfig, replay_fields
+from controller.agents.replay import Replay
+from controller.agents.sequential_cache import SequentialCache
+from controller.agents.sequential_cache import replay_fields as sequential_fields
 from protos.seeds import stream
 
 # Four states in a row. Action 0 earns 0.1 and returns to the first; action 1 goes on, and from the

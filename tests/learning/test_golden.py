@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from controller.d3pg import D3pgConfig
-from controller.networks import NetConfig
+from controller.agents.d3pg import D3pgConfig
+from controller.agents.networks import NetConfig
 from protos import manifest
 from tests.unit.controller.scenarios import curves, scenario
 from tests.unit.controller.trainings import learning, trained

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from controller import d3pg, ddqn
-from controller.networks import NetConfig, SlotSizes
-from controller.replay import Replay
-from controller.sequential_cache import SequentialCache
-from controller.sequential_cache import replay_fields as sequential_fields
+from controller.agents import d3pg, ddqn
+from controller.agents.networks import NetConfig, SlotSizes
+from controller.agents.replay import Replay
+from controller.agents.sequential_cache import SequentialCache
+from controller.agents.sequential_cache import replay_fields as sequential_fields
 from protos.config import ConfigError
 from protos.seeds import stream
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from controller.d3pg import D3pg, D3pgConfig, replay_fields
-from controller.networks import NetConfig, SlotSizes
-from controller.replay import Replay
+from controller.agents.d3pg import D3pg, D3pgConfig, replay_fields
+from controller.agents.networks import NetConfig, SlotSizes
+from controller.agents.replay import Replay
 from protos.seeds import stream
 from tests.learning import sharing
 

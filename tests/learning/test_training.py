@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from controller import scenario as scenarios
-from controller import train
-from controller import train_records as records
-from controller.d3pg import D3pgConfig
-from controller.ddqn import DdqnConfig
-from controller.networks import NetConfig
-from controller.two_timescale import LearningConfig
+from controller.agents.d3pg import D3pgConfig
+from controller.agents.ddqn import DdqnConfig
+from controller.agents.networks import NetConfig
+from controller.cell import scenario as scenarios
+from controller.training import run_folder as records
+from controller.training import train
+from controller.training.two_timescale import LearningConfig
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import curves, scenario
 from tests.unit.controller.trainings import learning, longer, told, trained

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from controller.amender import LOGIT_SCALE, amend
-from controller.config import AllocationConfig
-from controller.observations import MISS, SlotArrays, slot_arrays
+from controller.cell.config import AllocationConfig
+from controller.cell.observations import MISS, SlotArrays, slot_arrays
+from controller.policies.amender import LOGIT_SCALE, amend
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
 finite = st.floats(allow_nan=False, allow_infinity=False)

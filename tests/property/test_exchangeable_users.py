@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.networks import NetConfig, SlotSizes, build_actor, build_critic, slot_of
+from controller.agents.networks import NetConfig, SlotSizes, build_actor, build_critic, slot_of
 
 
 @st.composite

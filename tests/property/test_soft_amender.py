@@ -6,11 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.amender import LOGIT_SCALE, amend
-from controller.config import RadioConfig
-from controller.networks import Slot, slot_of
-from controller.observations import MISS, SlotArrays, slot_features
-from controller.soft_amender import SoftAmender
+from controller.agents.networks import Slot, slot_of
+from controller.agents.soft_amender import SoftAmender
+from controller.cell.config import RadioConfig
+from controller.cell.observations import MISS, SlotArrays, slot_features
+from controller.policies.amender import LOGIT_SCALE, amend
 from tests.property.test_amender import slots
 from tests.unit.controller.scenarios import slot
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from controller import soft_amender
-from controller.water_filling import fills
+from controller.agents import soft_amender
+from controller.policies.water_filling import fills
 
 
 def filled(wishes, costs, budget) -> list[float]:

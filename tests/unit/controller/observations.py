@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from controller.spaces import (
+from controller.cell.spaces import (
     FrameObservation,
     NodeCacheState,
     RequestObservation,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from controller.config import AllocationConfig, RadioConfig, UtilityConfig, WorkloadConfig
-from controller.dynamics import ModelCurves, ModelTable
-from controller.observations import MISS, SlotArrays, slot_arrays
-from controller.scenario import CloudConfig, ScenarioConfig, read_models
+from controller.cell.config import AllocationConfig, RadioConfig, UtilityConfig, WorkloadConfig
+from controller.cell.dynamics import ModelCurves, ModelTable
+from controller.cell.observations import MISS, SlotArrays, slot_arrays
+from controller.cell.scenario import CloudConfig, ScenarioConfig, read_models
 
 
 def curves(name: str, **changes) -> ModelCurves:

@@ -2,7 +2,8 @@ import doctest
 
 import pytest
 
-from controller import observations, radio, scores, workload
+from controller.cell import observations, radio, workload
+from controller.policies import scores
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-from controller import d3pg, ddqn, schedule
+from controller.agents import d3pg, ddqn, schedule
 
 
 @pytest.mark.parametrize("module", [d3pg, ddqn, schedule], ids=lambda module: module.__name__)

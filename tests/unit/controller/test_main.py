@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from controller import __main__ as command
-from controller.config import ROOT, RunConfig
+from controller.cell.config import ROOT
+from controller.record.config import RunConfig
 
 
 def exit_code(*arguments: str) -> int:
@@ -67,5 +68,5 @@ def test_the_controller_loads_no_net_library():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(done.stdout.split())
-    assert "controller.run" in loaded
+    assert "controller.testbed.run" in loaded
     assert not {"torch", "diffusers", "transformers", "edge_node"} & loaded

@@ -2,9 +2,10 @@
 
 import pytest
 
-from controller import compare, study_report
-from controller.config import ROOT
-from controller.study import StudyConfig, cells
+from controller.cell.config import ROOT
+from controller.record import compare
+from controller.studies import table
+from controller.studies.study import StudyConfig, cells
 from protos import config as configs
 
 POLICIES = ("random", "most-popular", "t2drl")
@@ -16,11 +17,11 @@ def test_the_results_page_shows_the_table_that_the_records_make(results):
     file = ROOT / "controller" / "configs" / "studies" / f"{results.name}.toml"
     study = configs.load(file, StudyConfig)
 
-    table = study_report.table(study, cells(study), results)
+    text = table.table(study, cells(study), results)
 
-    assert table == (results / study_report.TABLE).read_text()
-    assert table.strip() in (ROOT / "docs" / "results.md").read_text()
-    assert (results / study_report.FIGURE).is_file()
+    assert text == (results / table.TABLE).read_text()
+    assert text.strip() in (ROOT / "docs" / "results.md").read_text()
+    assert (results / table.FIGURE).is_file()
 
 
 def test_the_results_page_shows_the_table_that_the_live_runs_make():

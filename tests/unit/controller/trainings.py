@@ -3,14 +3,14 @@
 import dataclasses
 from pathlib import Path
 
-from controller import train
-from controller.d3pg import D3pgConfig
-from controller.ddqn import DdqnConfig
-from controller.networks import NetConfig
-from controller.scenario import ScenarioConfig
-from controller.simulator import Simulator
-from controller.train_records import TrainConfig, begin
-from controller.two_timescale import LearningConfig, TwoTimescale
+from controller.agents.d3pg import D3pgConfig
+from controller.agents.ddqn import DdqnConfig
+from controller.agents.networks import NetConfig
+from controller.cell.scenario import ScenarioConfig
+from controller.cell.simulator import Simulator
+from controller.training import train
+from controller.training.run_folder import TrainConfig, begin
+from controller.training.two_timescale import LearningConfig, TwoTimescale
 from tests.unit.controller.scenarios import scenario, table
 
 ENVS = 3

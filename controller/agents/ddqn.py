@@ -1,0 +1,202 @@
+"""Double DQN over feasible actions: which models a node caches, learnt per frame.
+
+Owns the Q-net, its target, the mask of infeasible actions, exploration and one update. Refuses to
+know what an action stands for: with all subsets of models as actions it decides in one go;
+sequential_cache.py asks it about one model at a time where there are too many subsets.
+
+Source: van Hasselt, Guez, Silver 2016. Departures: docs/algorithms.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controller.agents import checkpoint, losses
+from controller.agents.networks import build_q_net
+from controller.agents.optimiser import Adam, slow_copy
+from controller.agents.replay import Fields
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DdqnConfig:
+    """How caching is learnt."""
+
+    hidden: int = 64
+    """Units of each of the two hidden layers."""
+    discount: float = 0.5
+    """Worth of the next frame, 0..1."""
+    learning_rate: float = 1e-3
+    """Adam's."""
+    target_rate: float = 0.005
+    """How far the target net moves to the learnt one at each update."""
+    epsilon_start: float = 1.0
+    """Chance of a random feasible action at the first decision."""
+    epsilon_end: float = 0.05
+    """The same after ``epsilon_decisions``, and from then on."""
+    epsilon_decisions: int = 1000
+    """Exploring decisions over which the chance falls on a line."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "epsilon_decisions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("discount", "epsilon_start", "epsilon_end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be 0..1, got {getattr(self, name)}")
+        if not 0 < self.target_rate <= 1:
+            raise ValueError(f"target_rate must be > 0 and <= 1, got {self.target_rate}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+
+
+def epsilon(config: DdqnConfig, num_decisions: int) -> float:
+    """Return the chance of a random action after ``num_decisions`` exploring decisions.
+
+    >>> epsilon(DdqnConfig(epsilon_start=1.0, epsilon_end=0.2, epsilon_decisions=100), 50)
+    0.6
+    """
+    done_frac = min(num_decisions / config.epsilon_decisions, 1.0)
+    return config.epsilon_start + done_frac * (config.epsilon_end - config.epsilon_start)
+
+
+def replay_fields(feature_dim: int, num_actions: int) -> Fields:
+    """Return what one transition holds."""
+    return {
+        "features": ((feature_dim,), torch.float32),
+        "action": ((), torch.int64),
+        "reward": ((), torch.float32),
+        "continues": ((), torch.bool),
+        "next_features": ((feature_dim,), torch.float32),
+        "next_feasible": ((num_actions,), torch.bool),
+    }
+
+
+class Ddqn:
+    """A Q-net, its target, and the generator that it draws from."""
+
+    def __init__(
+        self, config: DdqnConfig, feature_dim: int, num_actions: int, rng: np.random.Generator
+    ) -> None:
+        self._config = config
+        self._feature_dim = feature_dim
+        self._num_actions = num_actions
+        self._rng = rng
+        self._net = build_q_net(feature_dim, num_actions, config.hidden, rng)
+        self._adam = Adam(self._net, config.learning_rate)
+        self._target_net, self._target_vector = slow_copy(self._net)
+        self._num_decisions = 0
+
+    def act(
+        self, features: NDArray[np.float32], feasible: NDArray[np.bool_], *, explore: bool
+    ) -> NDArray[np.int64]:
+        """Return one feasible action of each environment [env].
+
+        Args:
+            features: [env, D], finite.
+            feasible: [env, A]; an action that is not feasible is never returned.
+            explore: Whether to act at random with the chance ``epsilon``.
+
+        Raises:
+            ValueError: arrays of another shape, or an environment with no feasible action.
+        """
+        self._require_shapes(features, feasible)
+        action = self.best(features, feasible)
+        if not explore:
+            return action
+        # Drawn for all environments, so that the stream does not depend on who explores.
+        return np.where(self.explorers(len(action)), self.draw(feasible), action)
+
+    def best(self, features: NDArray[np.float32], feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the feasible action of the highest value [env]."""
+        return np.where(feasible, self.values(features), -np.inf).argmax(1)
+
+    def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the values of all actions, feasible or not [env, A]."""
+        with torch.inference_mode():
+            values: NDArray[np.float32] = self._net(torch.from_numpy(features)).numpy()
+        return values
+
+    def draw(self, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return a feasible action, each as likely as any other [env]."""
+        return np.where(feasible, self._rng.random(feasible.shape), -1.0).argmax(1)
+
+    def explorers(self, num_envs: int) -> NDArray[np.bool_]:
+        """Count one exploring decision; return which environments act at random [env]."""
+        chance = epsilon(self._config, self._num_decisions)
+        self._num_decisions += 1
+        return self._rng.random(num_envs) < chance
+
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch with the fields of ``replay_fields``; return the metrics."""
+        return self.learn(minibatch, self._config.discount * minibatch["continues"])
+
+    def learn(self, minibatch: Mapping[str, Tensor], discount: Tensor) -> dict[str, float]:
+        """Learn as ``update`` does, with a discount of each transition [minibatch]."""
+        with torch.no_grad():
+            target = losses.double_q_target(
+                minibatch["reward"],
+                discount,
+                self._net(minibatch["next_features"]),
+                self._target_net(minibatch["next_features"]),
+                minibatch["next_feasible"],
+            )
+        values = self._net(minibatch["features"])
+        q = values.gather(1, minibatch["action"].unsqueeze(1)).squeeze(1)
+        loss = losses.huber_loss(q, target)
+        self._adam.minimise(loss)
+        self._target_vector.lerp_(self._adam.vector, self._config.target_rate)
+        return {
+            "ddqn/td_loss": loss.item(),
+            "ddqn/q_mean": q.detach().mean().item(),
+            "ddqn/target_mean": target.mean().item(),
+            "ddqn/epsilon": epsilon(self._config, self._num_decisions),
+        }
+
+    def save(self, stem: Path) -> None:
+        """Write weights, moments, target and generator to ``stem``.safetensors and .json."""
+        state = {
+            "num_updates": self._adam.num_updates,
+            "num_decisions": self._num_decisions,
+            "rng": self._rng.bit_generator.state,
+        }
+        checkpoint.write(stem, self._tensors(), self._identity(), state)
+
+    def load(self, stem: Path) -> None:
+        """Become what was saved: acts and updates go on as if they had never stopped.
+
+        Raises:
+            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
+                the message names both sides.
+        """
+        tensors, state = checkpoint.read(stem, self._identity())
+        for name, tensor in self._tensors().items():
+            tensor.copy_(tensors[name])
+        self._adam.num_updates = state["num_updates"]
+        self._num_decisions = state["num_decisions"]
+        self._rng.bit_generator.state = state["rng"]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**self._adam.tensors("q"), "target_q": self._target_vector}
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "kind": "ddqn",
+            "config": self._config,
+            "feature_dim": self._feature_dim,
+            "num_actions": self._num_actions,
+        }
+
+    def _require_shapes(self, features: NDArray[np.float32], feasible: NDArray[np.bool_]) -> None:
+        for name, array, width in (
+            ("features", features, self._feature_dim),
+            ("feasible", feasible, self._num_actions),
+        ):
+            if array.shape != (len(features), width):
+                raise ValueError(f"{name} must have shape ('env', {width}), got {array.shape}")
+        if not feasible.any(1).all():
+            raise ValueError(f"environment {int(feasible.any(1).argmin())} has no feasible action")

@@ -1,0 +1,321 @@
+"""The learners' nets: actors and critics of the slot, Q-nets of the frame.
+
+Owns shapes, masks and initial weights. Refuses losses, noise and exploration.
+
+Two forms, by one switch:
+
+- ``"flat"``: the authors' form. All users in one vector, three hidden layers; the critic rates the
+  whole slot with one number. What is learnt about user 1 says nothing about user 2.
+- ``"set"``: users are exchangeable. Every user passes the same encoder, sees the mean over active
+  users, and the critic predicts each user's own utility. Permuting users permutes the answer.
+
+Inactive users change nothing: they are zeroed on the way in, have no weight in any mean, and their
+raw action is 0. Their features must still be finite.
+
+Source: sets: Zaheer et al. 2017 (Deep Sets).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from controller.agents.diffusion_actor import DiffusionActor, Parametrisation, Trunk
+from controller.agents.schedule import vp_schedule
+from controller.cell.observations import RAW_ACTION
+
+ACTION_DIM = len(RAW_ACTION)
+"""Raw numbers of one user: one for the bandwidth share, one for the denoising steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetConfig:
+    """Which nets the allocation learner has."""
+
+    actor: Literal["mlp", "diffusion"] = "diffusion"
+    """What turns a state into a raw action."""
+    form: Literal["flat", "set"] = "set"
+    """Users as one vector, or as an exchangeable set."""
+    critic_reads: Literal["amended", "raw"] = "amended"
+    """What the critic is shown of an action: what the amender makes of it, or the raw action."""
+    hidden: int = 64
+    """Units of each of the three hidden layers."""
+    chain_len: int = 5
+    """Actor steps of the diffusion actor."""
+    parametrisation: Parametrisation = "clean"
+    """What the diffusion actor's net predicts: x_0 through tanh, or the noise with x_0 clamped."""
+    beta_min: float = 0.1
+    """Of the diffusion actor's schedule."""
+    beta_max: float = 10.0
+    """Of the diffusion actor's schedule."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "chain_len"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.beta_min <= self.beta_max:
+            raise ValueError(
+                f"beta_min must be > 0 and <= beta_max={self.beta_max}, got {self.beta_min}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotSizes:
+    """The widths of a slot's arrays."""
+
+    num_users: int
+    user_dim: int
+    """F, features of one user."""
+    context_dim: int
+    """C, features of the slot; 0 is allowed."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_users", 1), ("user_dim", 1), ("context_dim", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+
+
+class Slot(NamedTuple):
+    """A slot's observation as the nets read it, float32."""
+
+    features: Tensor
+    """[env, user, F], 0 where inactive."""
+    mask: Tensor
+    """[env, user], 1 where active."""
+    weights: Tensor
+    """[env, user], 1 / active users where active: sums with it are means over them."""
+    context: Tensor
+    """[env, 1, C + 1]: the context, and the fraction of users that are active."""
+
+
+def slot_of(user_features: Tensor, user_mask: Tensor, context: Tensor) -> Slot:
+    """Return a slot from features [env, user, F], mask [env, user] and context [env, C]."""
+    mask = user_mask.to(torch.float32)
+    active = mask.sum(1, keepdim=True)
+    return Slot(
+        features=user_features * mask.unsqueeze(2),
+        mask=mask,
+        weights=mask / active.clamp(min=1.0),
+        context=torch.cat((context, active / mask.shape[1]), 1).unsqueeze(1),
+    )
+
+
+Amend = Callable[[Slot, Tensor], Tensor]
+"""(slot, raw action [env, user, 2]) -> what the critic is shown of it, of the same shape."""
+
+
+class Linear(nn.Linear):
+    """A linear layer without weights yet: ``draw_weights`` draws them, no global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors, without values yet, as above."""
+
+    def reset_parameters(self) -> None:
+        """Leave the values as they are."""
+
+
+class FlatTrunk(nn.Module):
+    """Three hidden layers over (state, x, actor step) of all users in one vector."""
+
+    def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
+        super().__init__()
+        width = sizes.num_users * ACTION_DIM
+        self.state = Linear(_flat_dim(sizes), hidden)
+        self.latent = Linear(width, hidden, bias=False) if num_noises else None
+        self.steps = Embedding(num_noises, hidden) if num_noises else None
+        self.second = Linear(hidden, hidden)
+        self.third = Linear(hidden, hidden)
+        self.out = Linear(hidden, width)
+
+    def encode(self, slot: Slot) -> Tensor:
+        """Return the first layer's share of the state [env, hidden]."""
+        state: Tensor = self.state(torch.cat(_flat_parts(slot), 1))
+        return state
+
+    def estimate(self, condition: Tensor, x: Tensor | None, index: int) -> Tensor:
+        """Return an unbounded estimate [env, user, 2]."""
+        if x is not None and self.latent is not None and self.steps is not None:
+            step = self.steps.weight[index]
+            condition = condition + functional.linear(x.flatten(1), self.latent.weight, step)
+        h = functional.relu(condition)
+        h = functional.relu(self.second(h))
+        h = functional.relu(self.third(h))
+        out: Tensor = self.out(h)
+        return out.view(len(out), -1, ACTION_DIM)
+
+
+class SetTrunk(nn.Module):
+    """The same layers for every user, each with the mean over active users added."""
+
+    def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
+        super().__init__()
+        self.user = Linear(sizes.user_dim, hidden)
+        self.context = Linear(sizes.context_dim + 1, hidden, bias=False)
+        self.first = Exchange(hidden)
+        self.latent = Linear(ACTION_DIM, hidden, bias=False) if num_noises else None
+        self.steps = Embedding(num_noises, hidden) if num_noises else None
+        self.second = Exchange(hidden)
+        self.out = Linear(hidden, ACTION_DIM)
+
+    def encode(self, slot: Slot) -> tuple[Tensor, Tensor]:
+        """Return the state [env, user, hidden] and the weights of the mean."""
+        h = functional.relu(self.user(slot.features) + self.context(slot.context))
+        return self.first(h, slot.weights), slot.weights
+
+    def estimate(self, condition: tuple[Tensor, Tensor], x: Tensor | None, index: int) -> Tensor:
+        """Return an unbounded estimate [env, user, 2]."""
+        state, weights = condition
+        if x is not None and self.latent is not None and self.steps is not None:
+            step = self.steps.weight[index]
+            state = state + functional.linear(x, self.latent.weight, step)
+        h = functional.relu(self.second(functional.relu(state), weights))
+        out: Tensor = self.out(h)
+        return out
+
+
+class Exchange(nn.Module):
+    """A layer of exchangeable users: own part plus a part of the mean over active users."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.own = Linear(hidden, hidden)
+        self.mean = Linear(hidden, hidden, bias=False)
+
+    def forward(self, h: Tensor, weights: Tensor) -> Tensor:
+        """Map [env, user, hidden] to the same shape."""
+        out: Tensor = self.own(h) + self.mean(weights.unsqueeze(1) @ h)
+        return out
+
+
+class MlpActor(nn.Module):
+    """State -> raw action [env, user, 2] in -1..1, without noise."""
+
+    num_noises = 0
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, slot: Slot, noise: Tensor) -> Tensor:  # noqa: ARG002 - as DiffusionActor
+        """Return the raw action; noise is empty, [0, env, user, 2]."""
+        return torch.tanh(self.trunk.estimate(self.trunk.encode(slot), None, 0))
+
+
+class FlatCritic(nn.Module):
+    """Slot and action -> one value of the slot [env, 1]."""
+
+    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+        super().__init__()
+        self.amend = amend
+        self.first = Linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
+        self.second = Linear(hidden, hidden)
+        self.third = Linear(hidden, hidden)
+        self.out = Linear(hidden, 1)
+
+    def forward(self, slot: Slot, action: Tensor) -> Tensor:
+        """Return values [env, 1]."""
+        if self.amend:
+            action = self.amend(slot, action)
+        h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
+        h = functional.relu(self.second(h))
+        h = functional.relu(self.third(h))
+        out: Tensor = self.out(h)
+        return out
+
+
+class SetCritic(nn.Module):
+    """Slot and action -> each user's own value [env, user]."""
+
+    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+        super().__init__()
+        self.amend = amend
+        self.user = Linear(sizes.user_dim + ACTION_DIM, hidden)
+        self.context = Linear(sizes.context_dim + 1, hidden, bias=False)
+        self.first = Exchange(hidden)
+        self.second = Exchange(hidden)
+        self.out = Linear(hidden, 1)
+
+    def forward(self, slot: Slot, action: Tensor) -> Tensor:
+        """Return values [env, user]; those of inactive users mean nothing."""
+        if self.amend:
+            action = self.amend(slot, action)
+        h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
+        h = functional.relu(self.first(functional.relu(h), slot.weights))
+        h = functional.relu(self.second(h, slot.weights))
+        out: Tensor = self.out(h)
+        return out.squeeze(2)
+
+
+class QNet(nn.Module):
+    """Features [env, D] -> values [env, A] of all actions; two hidden layers."""
+
+    def __init__(self, feature_dim: int, num_actions: int, hidden: int) -> None:
+        super().__init__()
+        self.first = Linear(feature_dim, hidden)
+        self.second = Linear(hidden, hidden)
+        self.out = Linear(hidden, num_actions)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return values [env, A]."""
+        h = functional.relu(self.first(features))
+        out: Tensor = self.out(functional.relu(self.second(h)))
+        return out
+
+
+Actor = MlpActor | DiffusionActor
+Critic = FlatCritic | SetCritic
+
+
+def build_actor(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -> Actor:
+    """Return a new actor; ``rng`` draws its weights."""
+    num_noises = config.chain_len if config.actor == "diffusion" else 0
+    trunk_class = SetTrunk if config.form == "set" else FlatTrunk
+    trunk = trunk_class(sizes, config.hidden, num_noises)
+    draw_weights(trunk, rng)
+    if config.actor == "mlp":
+        return MlpActor(trunk)
+    schedule = vp_schedule(config.chain_len, beta_min=config.beta_min, beta_max=config.beta_max)
+    return DiffusionActor(trunk, schedule, config.parametrisation)
+
+
+def build_critic(
+    config: NetConfig, sizes: SlotSizes, rng: np.random.Generator, amend: Amend | None = None
+) -> Critic:
+    """Return a new critic; ``rng`` draws its weights. Without ``amend`` it reads raw actions."""
+    critic_class = SetCritic if config.form == "set" else FlatCritic
+    critic = critic_class(sizes, config.hidden, amend)
+    draw_weights(critic, rng)
+    return critic
+
+
+def build_q_net(feature_dim: int, num_actions: int, hidden: int, rng: np.random.Generator) -> QNet:
+    """Return a new Q-net; ``rng`` draws its weights."""
+    net = QNet(feature_dim, num_actions, hidden)
+    draw_weights(net, rng)
+    return net
+
+
+def draw_weights(net: nn.Module, rng: np.random.Generator) -> None:
+    """Draw linear layers from ±1 / sqrt(fan in), torch's own default, and embeddings alike."""
+    for module in net.modules():
+        if isinstance(module, Linear | Embedding):
+            fan_in = module.weight.shape[1]
+            for parameter in module.parameters():
+                drawn = rng.uniform(-(fan_in**-0.5), fan_in**-0.5, parameter.shape)
+                parameter.data.copy_(torch.from_numpy(drawn))
+
+
+def _flat_dim(sizes: SlotSizes) -> int:
+    return sizes.num_users * (sizes.user_dim + 1) + sizes.context_dim + 1
+
+
+def _flat_parts(slot: Slot) -> tuple[Tensor, ...]:
+    return slot.features.flatten(1), slot.mask, slot.context.squeeze(1)

@@ -1,0 +1,103 @@
+"""Uniform replay: transitions of many environments in arrays that are allocated once.
+
+Owns storage, the draw of minibatches, and their exact copy on disk. Refuses to know what the
+fields mean.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controller.agents import checkpoint
+
+Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Name -> (shape of one transition's value, dtype)."""
+
+
+class Replay:
+    """The latest ``capacity`` transitions; the oldest make room."""
+
+    def __init__(self, fields: Fields, capacity: int, rng: np.random.Generator) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be >= 1, got {capacity}")
+        self._capacity = capacity
+        self._rng = rng
+        self._arrays = {
+            name: torch.zeros((capacity, *shape), dtype=dtype)
+            for name, (shape, dtype) in fields.items()
+        }
+        self._next = 0  # row that the next transition goes to
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, transitions: Mapping[str, NDArray[np.generic]]) -> None:
+        """Store one transition of each environment: arrays [env, ...] for exactly the fields.
+
+        Raises:
+            ValueError: a field too many or too few, a wrong shape, or more than fit at once.
+        """
+        if transitions.keys() != self._arrays.keys():
+            raise ValueError(
+                f"fields must be {sorted(self._arrays)}, got {sorted(transitions.keys())}"
+            )
+        counts = {len(values) for values in transitions.values()}
+        if len(counts) != 1 or (count := counts.pop()) > self._capacity:
+            raise ValueError(
+                f"every field must hold the same number of transitions, at most {self._capacity}, "
+                f"got {sorted(len(values) for values in transitions.values())}"
+            )
+        fit = min(count, self._capacity - self._next)
+        for name, values in transitions.items():
+            array = self._arrays[name]
+            if values.shape[1:] != array.shape[1:]:
+                raise ValueError(
+                    f"{name} must have shape {('env', *array.shape[1:])}, got {values.shape}"
+                )
+            new = torch.from_numpy(np.ascontiguousarray(values))
+            array[self._next : self._next + fit] = new[:fit]
+            array[: count - fit] = new[fit:]
+        self._next = (self._next + count) % self._capacity
+        self._size = min(self._size + count, self._capacity)
+
+    def sample(self, minibatch: int) -> dict[str, Tensor]:
+        """Return ``minibatch`` transitions, drawn uniformly and with replacement.
+
+        Raises:
+            ValueError: nothing is stored yet.
+        """
+        if not self._size:
+            raise ValueError("the replay is empty")
+        rows = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
+        return {name: array.index_select(0, rows) for name, array in self._arrays.items()}
+
+    def save(self, stem: Path) -> None:
+        """Write everything to ``stem``.safetensors and ``stem``.json."""
+        tensors = {name: array[: self._size] for name, array in self._arrays.items()}
+        checkpoint.write(stem, tensors, self._identity(), self._state())
+
+    def load(self, stem: Path) -> None:
+        """Become what was saved, the next draw included.
+
+        Raises:
+            ConfigError: no such files, damaged ones, or those of other fields or capacity.
+        """
+        tensors, state = checkpoint.read(stem, self._identity())
+        self._size, self._next = state["size"], state["next"]
+        self._rng.bit_generator.state = state["rng"]
+        for name, array in self._arrays.items():
+            array[: self._size] = tensors[name]
+
+    def _identity(self) -> dict[str, object]:
+        fields = {
+            name: f"{array.dtype} {list(array.shape[1:])}" for name, array in self._arrays.items()
+        }
+        return {"kind": "replay", "capacity": self._capacity, **fields}
+
+    def _state(self) -> dict[str, object]:
+        return {"size": self._size, "next": self._next, "rng": self._rng.bit_generator.state}

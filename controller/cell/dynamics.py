@@ -1,0 +1,162 @@
+"""What a request costs and what it is worth: latency by cause, normalised quality, utility.
+
+The one place of these formulas: the live system and a simulator both call it. Mathematics only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from controller.cell.config import UtilityConfig
+from profiling import curves
+from profiling.records import ModelProfile, Profile
+from protos.config import ConfigError
+from protos.messages import Timings
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+_Values = TypeVar("_Values", float, Array)
+
+CAUSES = ("wait_s", "upload_s", "queue_s", "load_s", "generate_s", "backhaul_s", "download_s")
+"""The parts of total_s, in the order of a request's way."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """A request's seconds, split by cause."""
+
+    wait_s: float = 0.0
+    """From the submission to the grant that served it, a failed first try included."""
+    upload_s: float = 0.0
+    queue_s: float = 0.0
+    load_s: float = 0.0
+    generate_s: float = 0.0
+    backhaul_s: float = 0.0
+    download_s: float = 0.0
+    """What is left of the user's total: the paced transfer and the calls' overhead."""
+
+    @property
+    def total_s(self) -> float:
+        """The sum of all causes."""
+        return float(sum(getattr(self, cause) for cause in CAUSES))
+
+
+def split_latency(total_s: float, *, wait_s: float, upload_s: float, timings: Timings) -> Latency:
+    """Return the split of a measured total; what no other cause explains is the download.
+
+    Clocks of two processes can disagree by a rounding: the download is then 0 and the total the
+    sum of the rest, so causes always sum to the total.
+    """
+    known_s = wait_s + upload_s
+    known_s += timings.queue_s + timings.load_s + timings.generate_s + timings.backhaul_s
+    return Latency(
+        wait_s=wait_s,
+        upload_s=upload_s,
+        queue_s=timings.queue_s,
+        load_s=timings.load_s,
+        generate_s=timings.generate_s,
+        backhaul_s=timings.backhaul_s,
+        download_s=max(0.0, total_s - known_s),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCurves:
+    """One model's curves as decisions use them."""
+
+    model_id: str
+    curve: tuple[float, float, float, float]
+    """A1 (steps), A2, A3 (steps), A4: quality normalised to 0..1."""
+    step_s: float
+    overhead_s: float
+    image_bytes: float
+    resident_bytes: int
+    load_s: float
+    max_num_steps: int
+
+    def quality(self, num_steps: int) -> float:
+        """Return the normalised quality after ``num_steps``, 0..1."""
+        value = curves.linear_saturation([num_steps], *self.curve)[0]
+        return float(np.clip(value, 0.0, 1.0))
+
+
+def model_curves(profile: Profile, model_id: str) -> ModelCurves:
+    """Return one model's curves from a profile; latency is that of batch 1.
+
+    Raises:
+        ConfigError: the profile lacks the model, its quality metric or its batch-1 latency.
+    """
+    model = profile.model(model_id)
+    fit = next((fit for fit in model.quality if fit.metric == profile.quality_metric), None)
+    latency = next((fit for fit in model.latency if fit.batch == 1), None)
+    if fit is None or latency is None:
+        missing = f"quality {profile.quality_metric!r}" if fit is None else "latency at batch 1"
+        raise ConfigError(f"the profile of model {model_id!r} holds no {missing}")
+    worst, span = profile.quality_worst, profile.quality_best - profile.quality_worst
+    if span == 0:
+        raise ConfigError(f"the profile's quality_worst and quality_best are both {worst}")
+    low, high = (
+        float(np.clip((value - worst) / span, 0, 1)) for value in (fit.a2.value, fit.a4.value)
+    )
+    return ModelCurves(
+        model_id=model_id,
+        curve=(fit.a1.value, low, fit.a3.value, high),
+        step_s=max(latency.b1.value, 0.0),
+        overhead_s=max(latency.b2.value, 0.0),
+        image_bytes=model.image_bytes,
+        resident_bytes=model.resident_bytes,
+        load_s=_load_s(model),
+        max_num_steps=model.max_num_steps,
+    )
+
+
+def _load_s(model: ModelProfile) -> float:
+    return model.load_warm_s if model.load_warm_s > 0 else model.load_cold_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ModelTable:
+    """Some models' curves as arrays, for many requests at once."""
+
+    model_ids: tuple[str, ...]
+    curve: Array
+    """[model, 4]: A1 (steps), A2, A3 (steps), A4."""
+    step_s: Array
+    overhead_s: Array
+    image_bytes: Array
+    resident_bytes: Ints
+    load_s: Array
+    max_num_steps: Ints
+    """The most steps that anybody gives an image of the model; what the cloud gives."""
+    quality: Array
+    """[model, num_steps] from 0 steps to the largest max_num_steps."""
+
+
+def model_table(models: Sequence[ModelCurves], max_num_steps: int) -> ModelTable:
+    """Return models as arrays; nobody gives an image more than ``max_num_steps``."""
+    limits = [min(model.max_num_steps, max_num_steps) for model in models]
+    return ModelTable(
+        model_ids=tuple(model.model_id for model in models),
+        curve=np.array([model.curve for model in models]),
+        step_s=np.array([model.step_s for model in models]),
+        overhead_s=np.array([model.overhead_s for model in models]),
+        image_bytes=np.array([model.image_bytes for model in models]),
+        resident_bytes=np.array([model.resident_bytes for model in models]),
+        load_s=np.array([model.load_s for model in models]),
+        max_num_steps=np.array(limits),
+        quality=np.array([[m.quality(steps) for steps in range(max(limits) + 1)] for m in models]),
+    )
+
+
+def utility(quality: _Values, total_s: _Values, config: UtilityConfig) -> _Values:
+    """Return ``w * quality - (1 - w) * total_s / reference_latency_s``."""
+    weight = config.quality_weight
+    return weight * quality - (1 - weight) * total_s / config.reference_latency_s
+
+
+def lost_utility(config: UtilityConfig) -> float:
+    """Return what a rejected or failed request counts: no quality, at the reference latency."""
+    return utility(0.0, config.reference_latency_s, config)

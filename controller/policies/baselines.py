@@ -1,0 +1,279 @@
+"""Plain policies for many environments at once: caching rules, allocation rules and their pairs.
+
+Owns what learners are compared with, the floor and the oracle included. Each pair is an
+ArrayPolicy; policy.py turns one into a policy of a live run.
+
+    caching      random, popular (the window's counts), lru, lfu, greedy (requests per byte),
+                 static (what was popular at first), cloud (nothing), oracle (caching_bound.py)
+    allocation   equal, oracle (oracle.py), genetic
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.cell.dynamics import Array, Ints
+from controller.cell.observations import (
+    MISS,
+    AllocationArrays,
+    Bools,
+    FrameArrays,
+    SlotArrays,
+    filled,
+    slot_arrays,
+)
+from controller.cell.scenario import ScenarioConfig
+from controller.cell.simulator import Simulator, serve
+from controller.policies import amender, oracle
+from controller.policies.caching_bound import CachingBound
+from controller.policies.policy import ArrayPolicy
+
+Caching = Callable[[FrameArrays], Bools]
+Allocating = Callable[[SlotArrays], AllocationArrays]
+
+FLOOR = "random-equal"
+ORACLE = "oracle-oracle"
+BASELINES = (
+    FLOOR,
+    ORACLE,
+    "lru-equal",
+    "lru-oracle",
+    "lfu-equal",
+    "lfu-oracle",
+    "greedy-equal",
+    "greedy-oracle",
+    "popular-equal",
+    "static-genetic",
+    "cloud-equal",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A policy made of a caching rule and an allocation rule."""
+
+    caching: Caching
+    allocating: Allocating
+
+    def decide_caches(self, frame: FrameArrays) -> Bools:
+        """Return the caches [env, node, model]."""
+        return self.caching(frame)
+
+    def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:
+        """Return shares and steps [env, user]."""
+        return self.allocating(slot)
+
+
+def build(name: str, simulator: Simulator, rng: np.random.Generator) -> ArrayPolicy:
+    """Return the policy "CACHING-ALLOCATION"; the oracle's caching reads the true popularity.
+
+    Raises:
+        ValueError: no such rule.
+    """
+    caching, _, allocating = name.partition("-")
+    return Pair(
+        caching_rule(caching, simulator, rng), allocation_rule(allocating, simulator.scenario, rng)
+    )
+
+
+def caching_rule(name: str, simulator: Simulator, rng: np.random.Generator) -> Caching:
+    """Return a caching rule by its name.
+
+    Raises:
+        ValueError: no such rule.
+    """
+    rules: dict[str, Callable[[], Caching]] = {
+        "random": lambda: RandomCaching(rng),
+        "popular": lambda: popular,
+        "lru": lambda: least_recently_used,
+        "lfu": LeastFrequentlyUsed,
+        "greedy": lambda: popular_per_byte,
+        "static": StaticCaching,
+        "cloud": lambda: nothing,
+        "oracle": lambda: Clairvoyant(simulator, rng),
+    }
+    if name not in rules:
+        raise ValueError(f"no caching rule {name!r}; there are {', '.join(rules)}")
+    return rules[name]()
+
+
+def allocation_rule(name: str, scenario: ScenarioConfig, rng: np.random.Generator) -> Allocating:
+    """Return an allocation rule by its name.
+
+    Raises:
+        ValueError: no such rule.
+    """
+    rules: dict[str, Allocating] = {
+        "equal": equal,
+        "oracle": lambda slot: oracle.allocate(slot, scenario),
+        "genetic": Genetic(scenario, rng),
+    }
+    if name not in rules:
+        raise ValueError(f"no allocation rule {name!r}; there are {', '.join(rules)}")
+    return rules[name]
+
+
+def _on_every_node(sets: Bools, frame: FrameArrays) -> Bools:
+    return np.broadcast_to(sets[:, None], frame.caches.shape)
+
+
+def _ranked(scores: Array, frame: FrameArrays) -> Bools:
+    """Return every node holding the models of the highest scores [env, model] that fit."""
+    order = np.argsort(-scores, axis=-1, kind="stable")
+    return _on_every_node(filled(order, frame.table, frame.capacity_bytes), frame)
+
+
+def nothing(frame: FrameArrays) -> Bools:
+    """Return empty caches: everything goes to the cloud."""
+    return np.zeros_like(frame.caches)
+
+
+def popular(frame: FrameArrays) -> Bools:
+    """Return the models with most requests in the frames that are seen."""
+    return _ranked(frame.request_counts.sum(axis=1), frame)
+
+
+def popular_per_byte(frame: FrameArrays) -> Bools:
+    """Return the models with most requests for each byte in the frames that are seen."""
+    return _ranked(
+        frame.request_counts.sum(axis=1) / np.maximum(frame.table.resident_bytes, 1), frame
+    )
+
+
+def least_recently_used(frame: FrameArrays) -> Bools:
+    """Return the models used last: by frame, those that are held already first among equals."""
+    history = frame.request_counts.shape[1]
+    latest = (frame.request_counts > 0) * np.arange(1, history + 1)[:, None]
+    return _ranked(latest.max(axis=1) + 0.5 * frame.caches.any(axis=1), frame)
+
+
+class RandomCaching:
+    """Models in random order, as many as fit, for each node: the floor's."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def __call__(self, frame: FrameArrays) -> Bools:
+        """Return caches [env, node, model]."""
+        order = np.broadcast_to(np.arange(frame.caches.shape[-1]), frame.caches.shape)
+        return filled(self._rng.permuted(order, axis=-1), frame.table, frame.capacity_bytes)
+
+
+class LeastFrequentlyUsed:
+    """The models with most requests since the episode began; nothing is forgotten."""
+
+    def __init__(self) -> None:
+        self._counts: Ints | int = 0
+
+    def __call__(self, frame: FrameArrays) -> Bools:
+        """Return caches [env, node, model]."""
+        latest = frame.request_counts[:, -1]
+        self._counts = latest + (self._counts if frame.frame > 1 else 0)
+        return _ranked(np.asarray(self._counts), frame)
+
+
+class StaticCaching:
+    """The models with most requests in the first frame, held for the rest of the episode."""
+
+    def __call__(self, frame: FrameArrays) -> Bools:
+        """Return caches [env, node, model]."""
+        return popular(frame) if frame.frame <= 1 else frame.caches
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a plan [env, frame, node, model] of one episode says."""
+
+    plan: Bools
+
+    def __call__(self, frame: FrameArrays) -> Bools:
+        """Return caches [env, node, model]."""
+        return self.plan[:, frame.frame]
+
+
+class Clairvoyant:
+    """The caching bound, told the true popularity of each of a simulator's episodes."""
+
+    def __init__(self, simulator: Simulator, rng: np.random.Generator) -> None:
+        self._simulator = simulator
+        self._bound = CachingBound(simulator.scenario, simulator.table, rng)
+        self._plan: Bools | None = None
+
+    def __call__(self, frame: FrameArrays) -> Bools:
+        """Return caches [env, node, model]."""
+        if frame.frame == 0 or self._plan is None:
+            self._plan = self._bound.plan(self._simulator.popularity)
+        return self._plan[:, frame.frame]
+
+
+def equal(slot: SlotArrays) -> AllocationArrays:
+    """Return equal shares, and on each node the largest equal step count within its budget."""
+    count = slot.asks.sum(axis=-1, keepdims=True)
+    step_s = slot.node_step_s.sum(axis=-1)
+    affordable = slot.bounds.compute_budget_s / np.where(step_s > 0, step_s, np.inf)
+    affordable = np.where(step_s > 0, affordable, np.inf)
+    of_node = np.clip(np.floor(affordable), slot.bounds.min_num_steps, slot.bounds.max_num_steps)
+    steps = np.where(slot.members, of_node[..., None], 0).sum(axis=1)
+    steps = np.where(slot.nodes == MISS, slot.max_num_steps, steps)
+    return AllocationArrays(
+        shares=slot.asks / np.maximum(count, 1),
+        num_steps=np.minimum(steps, slot.max_num_steps).astype(np.int64),
+    )
+
+
+class Genetic:
+    """A genetic search over raw actions, anew in every slot, that knows the slot's utility."""
+
+    population = 32
+    generations = 20
+    mutation = 0.3
+    """Standard deviation of what is added to a gene."""
+    mutated_frac = 0.2
+    """Of the genes of a child."""
+
+    def __init__(self, scenario: ScenarioConfig, rng: np.random.Generator) -> None:
+        self._scenario = scenario
+        self._rng = rng
+
+    def __call__(self, slot: SlotArrays) -> AllocationArrays:
+        """Return the best allocation found."""
+        rng, count = self._rng, self.population
+        many = _repeated(slot, count)
+        num_envs, num_users = slot.asks.shape
+        genes = rng.uniform(-1, 1, (num_envs, count, num_users, 2))
+        genes[:, 0] = 0.0
+        for _ in range(self.generations):
+            fitness = self._fitness(genes, many)
+            elite = np.take_along_axis(genes, fitness.argmax(axis=1)[:, None, None, None], axis=1)
+            mother, father = (self._selected(genes, fitness) for _ in range(2))
+            genes = np.where(rng.random(genes.shape) < 0.5, mother, father)
+            mutates = rng.random(genes.shape) < self.mutated_frac
+            genes = np.clip(genes + mutates * rng.normal(0, self.mutation, genes.shape), -1, 1)
+            genes[:, :1] = elite
+        best = self._fitness(genes, many).argmax(axis=1)
+        return amender.amend(genes[np.arange(num_envs), best], slot)
+
+    def _fitness(self, genes: Array, many: SlotArrays) -> Array:
+        allocation = amender.amend(genes.reshape(-1, *genes.shape[2:]), many)
+        worth = serve(many, allocation, self._scenario).utility.sum(axis=-1)
+        return worth.reshape(genes.shape[:2])
+
+    def _selected(self, genes: Array, fitness: Array) -> Array:
+        """Return the better of two drawn at random, for each place of the population."""
+        pairs = self._rng.integers(self.population, size=(2, *fitness.shape))
+        first, second = (np.take_along_axis(fitness, pair, axis=1) for pair in pairs)
+        winner = np.where(first >= second, pairs[0], pairs[1])
+        return np.take_along_axis(genes, winner[..., None, None], axis=1)
+
+
+def _repeated(slot: SlotArrays, count: int) -> SlotArrays:
+    return slot_arrays(
+        slot.table,
+        slot.bounds,
+        num_nodes=slot.num_nodes,
+        **{
+            name: np.repeat(getattr(slot, name), count, axis=0)
+            for name in ("asks", "models", "nodes", "gains", "waiting_s")
+        },
+    )

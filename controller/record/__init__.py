@@ -1,0 +1,1 @@
+"""What a live run is told and what it leaves: configuration, requests, report."""

@@ -1,0 +1,1 @@
+"""Many training runs: studies, their records, tables and figures."""

@@ -1,0 +1,238 @@
+"""All trainings of a study, each once, and their table and figure.
+
+    python -m controller sweep --config actors.toml [--workers 1]
+    python -m controller sweep --quick                    the same way, in less than two minutes
+    python -m controller sweep --config actors.toml --report    only the table and the figure
+    python -m controller sweep --config actors.toml --ray HOST:6379    on the hosts of a Ray cluster
+
+A finished training leaves its record in controller/results/STUDY and is not run again; one that was
+stopped goes on from its latest checkpoint, in runs/STUDY. Trainings are single-threaded; with
+--workers several run side by side, each in a process of its own; with --ray as many as the cluster
+has cores. Its hosts need this project installed at the same commit; checkpoints stay where a
+training ran, records come here.
+
+Owns processes and which trainings are still to run. Refuses what a study is (study.py) and looks
+like (study_report.py).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from controller.cell.config import ROOT
+from controller.policies.evaluation import Course
+from controller.studies import table
+from controller.studies.study import (
+    BaselineRecord,
+    Cell,
+    CellRecord,
+    Point,
+    StudyConfig,
+    cells,
+    read,
+    write,
+)
+from controller.training import checkpoints, run_folder, train
+from controller.training.metrics import Metrics
+from controller.training.train import Progress
+from protos import config as configs
+from protos import logs, manifest
+from protos.config import ConfigError
+
+_STUDIES = Path(__file__).resolve().parents[1] / "configs" / "studies"
+_QUICK = Path("quick.toml")
+_PROG = "python -m controller sweep"
+Submit = Callable[..., Future[Any]]
+"""Begins a call elsewhere: (function, *arguments) -> its future."""
+
+
+def command(arguments: list[str]) -> int:
+    """Run the verb; return the exit code.
+
+    Raises:
+        ConfigError: a study that cannot be run.
+    """
+    parser = argparse.ArgumentParser(
+        prog=_PROG,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--config", type=Path, help="the study's TOML file")
+    which.add_argument("--quick", action="store_true", help="the study quick.toml")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="trainings side by side (all cores)",
+    )
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help='a Ray cluster\'s, or "local" (pip install .[ray])'
+    )
+    parser.add_argument("--report", action="store_true", help="run nothing; use what is recorded")
+    args = parser.parse_args(arguments)
+    if args.workers < 1:
+        parser.error(f"--workers must be >= 1, got {args.workers}")
+    file = configs.find(_QUICK if args.quick else args.config, _STUDIES)
+    study = configs.load(file, StudyConfig)
+    results, console = ROOT / study.results / file.stem, Console(highlight=False, soft_wrap=True)
+    todo = cells(study)
+    if not args.report:
+        with _cluster(args.ray) if args.ray else _pool(args.workers) as submit:
+            for line in run(todo, results, submit):
+                console.print(line, markup=False)
+    text = table.write(study, todo, results)
+    console.print(f"{text}\n{results / table.TABLE}", markup=False)
+    return 0
+
+
+def run(todo: Sequence[Cell], results: Path, submit: Submit) -> Iterator[str]:
+    """Train and rate what has no record yet; yield a line for each that is done."""
+    once = {cell.name: cell for cell in todo}  # several points may come to the same training
+    left = [cell for cell in once.values() if not _record(results, cell).is_file()]
+    yield f"{len(once) - len(left)} of {len(once)} trainings are recorded already"
+    began_s = time.perf_counter()
+    references = {cell.baselines: cell for cell in once.values()}
+    rating = {
+        submit(rate_baselines, cell): file
+        for name, cell in references.items()
+        if not (file := results / f"{name}.json").is_file()
+    }
+    training = {submit(run_cell, cell, results.name): cell for cell in left}
+    num_done = 0
+    for future in as_completed([*rating, *training]):
+        record = future.result()
+        write(record, rating.get(future) or _record(results, training[future]))
+        if future in rating:  # these come first, and say nothing of how long a training takes
+            if not num_done:
+                began_s = time.perf_counter()
+            continue
+        num_done += 1
+        left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
+        yield (
+            f"{num_done}/{len(left)} {training[future].name}: score {record.whole.score:.3f}, "
+            f"allocation {record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one "
+            f"core; about {left_s / 60:.0f} min left"
+        )
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[Submit]:
+    """Lend processes; where one of them fails, nothing more is begun."""
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool.submit
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[Submit]:
+    """Lend the cores of a Ray cluster, one for each call.
+
+    Raises:
+        ConfigError: Ray is not installed, or nothing answers at the address.
+    """
+    try:
+        import ray  # noqa: PLC0415 - an optional package
+    except ImportError as error:
+        raise ConfigError("--ray needs the package ray: pip install .[ray]") from error
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"--ray {address}: {error}") from error
+    try:
+        yield lambda call, *args: ray.remote(num_cpus=1)(call).remote(*args).future()
+    finally:
+        ray.shutdown()
+
+
+def _record(results: Path, cell: Cell) -> Path:
+    return results / f"{cell.name}.json"
+
+
+def _course(cell: Cell) -> Course:
+    return Course(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
+
+
+def rate_baselines(cell: Cell) -> BaselineRecord:
+    """Rate the baselines on a cell's test episodes."""
+    course = _course(cell)
+    return BaselineRecord(
+        scenario=cell.config.scenario,
+        manifest=manifest.collect(),
+        whole=tuple(course.baselines()),
+        allocation=tuple(course.allocations()),
+    )
+
+
+def run_cell(cell: Cell, study: str) -> CellRecord:
+    """Train a cell in its folder, from its latest checkpoint where there is one; rate it."""
+    folder = ROOT / cell.config.output / study / cell.name
+    if not (folder / "config.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.describe(folder, cell.config, cell.scenario)
+    logs.setup("INFO", folder / "events.log")
+    torch.set_num_threads(1)
+    points = Points(folder / "points.jsonl", cell)
+    train.train(cell.config, cell.scenario, folder, points)
+    policy = checkpoints.load(folder, cell.scenario)
+    course = _course(cell)
+    return CellRecord(
+        labels=cell.labels,
+        alone=cell.alone,
+        config=cell.config,
+        manifest=read(folder / "manifest.json", manifest.Manifest),
+        points=tuple(points.points),
+        whole=course.rate("t2drl", lambda _: policy),
+        allocation=course.rate_allocation("t2drl", lambda _: policy.decide_allocations),
+    )
+
+
+class Points(Progress):
+    """Evaluations so far, with the seconds of one core that they took, kept across restarts."""
+
+    def __init__(self, file: Path, cell: Cell) -> None:
+        super().__init__()
+        self._file, self._num_frames_each = file, cell.scenario.num_frames
+        self.points: list[Point] = []
+
+    def begin(self, num_done: int, num_frames: int) -> None:
+        """Drop what a crash left behind after the checkpoint."""
+        super().begin(num_done, num_frames)
+        lines = self._file.read_text().splitlines() if self._file.is_file() else []
+        known = [configs.parse(json.loads(line), Point, str(self._file)) for line in lines]
+        self.points = [one for one in known if one.episode * self._num_frames_each <= num_done]
+        self._file.write_text("".join(map(_line, self.points)))
+        before_s = self.points[-1].cpu_s if self.points else 0.0
+        self._offset_s = before_s - time.process_time()
+
+    def show(self, num_done: int, row: Metrics) -> None:
+        """Keep a row's evaluation."""
+        if "evaluation/score" not in row:
+            return
+        point = Point(
+            episode=num_done // self._num_frames_each,
+            cpu_s=self._offset_s + time.process_time(),
+            score=row["evaluation/score"],
+            allocation_score=row["evaluation/allocation_score"],
+        )
+        self.points.append(point)
+        with self._file.open("a") as stream:
+            stream.write(_line(point))
+
+
+def _line(point: Point) -> str:
+    return json.dumps(asdict(point)) + "\n"

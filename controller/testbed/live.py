@@ -1,0 +1,207 @@
+"""The live testbed: real nodes, real requests, a slot clock.
+
+Owns the clock and the order of a slot: the channels move, what waits is observed, the allocation is
+granted. Requests made during a slot are answered when the next one begins, so their wait ends
+there. The first frame's models are loaded before the clock starts; later loads run beside the
+slots, and their models miss until they are there.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import ClassVar
+
+from controller.cell.dynamics import ModelCurves
+from controller.cell.radio import RadioCell
+from controller.cell.spaces import (
+    Allocation,
+    CacheDecision,
+    FrameObservation,
+    NodeCacheState,
+    SlotObservation,
+)
+from controller.record.config import RunConfig
+from controller.record.request_log import CacheRow, RequestLog, Row
+from controller.testbed.dispatcher import Dispatcher
+from controller.testbed.registry import Registry
+from protos.errors import EdgeError
+from protos.messages import NodeStatus, Role, RunStatus
+
+logger = logging.getLogger(__name__)
+
+
+class LiveTestbed:
+    """Testbed over a registry, a dispatcher and the wall clock."""
+
+    __test__: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        cell: RadioCell,
+        curves: Mapping[str, ModelCurves],
+        log: RequestLog,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._cell = cell
+        self._curves = curves
+        self._log = log
+        self._counts: deque[dict[str, int]] = deque(maxlen=config.limits.max_history_frames)
+        self._changes: dict[str, asyncio.Task[None]] = {}  # by node, the latest
+        self._observed: SlotObservation | None = None
+        self._frame = self._slot = 0
+        self._began_s = 0.0
+        self.begun = asyncio.Event()
+        """Set when the clock starts: slot 0 collects requests from then on."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the clock started; 0 before."""
+        return time.perf_counter() - self._began_s if self.begun.is_set() else 0.0
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the last slot has ended."""
+        return max(0.0, (self._config.num_slots + 1) * self._config.slot_s - self.elapsed_s)
+
+    async def observe_frame(self, frame: int) -> FrameObservation:
+        """Return what is known at the frame's begin; waits for it."""
+        if frame:
+            await self._boundary(frame * self._config.slots_per_frame)
+            self._counts.append(self._dispatcher.take_counts())
+        self._frame = frame
+        edges = self._registry.statuses(Role.EDGE)
+        models = tuple(self._curves)
+        return FrameObservation(
+            frame=frame,
+            models=models,
+            request_counts=tuple(
+                tuple(counts.get(model, 0) for model in models) for counts in self._counts
+            ),
+            model_bytes=tuple(self._bytes(model, edges) for model in models),
+            load_s=tuple(self._load_s(model, edges) for model in models),
+            nodes=tuple(
+                NodeCacheState(
+                    node_id=node_id,
+                    capacity_bytes=status.capacity_bytes,
+                    free_bytes=max(0, status.capacity_bytes - status.used_bytes),
+                    resident=tuple(m.model_id for m in status.models if m.is_resident),
+                )
+                for node_id, status in edges.items()
+            ),
+        )
+
+    async def apply_cache(self, decision: CacheDecision) -> None:
+        """Send the decision to the nodes; only the first one is waited for."""
+        for node_id, models in decision.resident.items():
+            self._registry.expect(node_id, models)
+            change = self._change_cache(self._frame, node_id, models, self._changes.get(node_id))
+            self._changes[node_id] = asyncio.create_task(change)
+        if not self.begun.is_set():
+            await asyncio.gather(*self._changes.values())
+            self._began_s = time.perf_counter()
+            self.begun.set()
+
+    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
+        """Return the requests that wait when the slot begins; waits for it."""
+        index = frame * self._config.slots_per_frame + slot
+        self._dispatcher.announce(frame, slot)
+        await self._boundary(index)
+        following = divmod(index + 1, self._config.slots_per_frame)
+        self._dispatcher.announce(*following)
+        self._frame, self._slot = frame, slot
+        self._cell.step(self._config.slot_s)
+        self._observed = self._dispatcher.observe(frame, slot)
+        return self._observed
+
+    async def apply_allocation(self, allocation: Allocation) -> None:
+        """Grant the observed requests their share and steps.
+
+        Raises:
+            ValueError: no slot was observed.
+        """
+        if self._observed is None:
+            raise ValueError("apply_allocation needs an observe_slot before it")
+        self._dispatcher.grant(self._observed, allocation)
+        self._observed = None
+
+    async def collect_outcomes(self) -> tuple[Row, ...]:
+        """Return the requests that ended since the last call."""
+        return self._dispatcher.take_ended()
+
+    async def close(self) -> None:
+        """Let running cache changes end."""
+        await asyncio.gather(*self._changes.values(), return_exceptions=True)
+
+    def run_status(self) -> RunStatus:
+        """Return the run at this moment."""
+        counts = self._log.counts()
+        return RunStatus(
+            frame=self._frame,
+            num_frames=self._config.num_frames,
+            slot=self._slot,
+            num_served=counts["served"],
+            num_rejected=counts["rejected"],
+            num_failed=counts["failed"],
+            num_open=counts["open"],
+            mean_utility=self._log.averages().utility,
+            nodes=self._registry.summaries(),
+        )
+
+    async def _boundary(self, index: int) -> None:
+        """Wait until slot ``index`` begins: one slot after the clock, for requests to come."""
+        due_s = self._began_s + (index + 1) * self._config.slot_s
+        await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+
+    async def _change_cache(
+        self,
+        frame: int,
+        node_id: str,
+        models: tuple[str, ...],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        if before:
+            await asyncio.wait([before])
+        row = CacheRow(frame=frame, node_id=node_id, models=",".join(models))
+        self._log.write_cache(row)
+        began_s = time.perf_counter()
+        error_text = ""
+        try:
+            await self._registry.set_cache(node_id, models)
+        except EdgeError as error:
+            error_text = f"{type(error).__name__}: {error}"
+            logger.warning("SetCache: %s", error_text, extra={"node_id": node_id, "frame": frame})
+        self._log.write_cache(
+            CacheRow(
+                frame=frame,
+                node_id=node_id,
+                models=row.models,
+                duration_s=time.perf_counter() - began_s,
+                error=error_text,
+            )
+        )
+
+    def _bytes(self, model_id: str, edges: Mapping[str, NodeStatus]) -> int:
+        measured = [
+            model.resident_bytes
+            for status in edges.values()
+            for model in status.models
+            if model.model_id == model_id and model.resident_bytes
+        ]
+        return max(measured, default=self._curves[model_id].resident_bytes)
+
+    def _load_s(self, model_id: str, edges: Mapping[str, NodeStatus]) -> float:
+        measured = [
+            model.load_s
+            for status in edges.values()
+            for model in status.models
+            if model.model_id == model_id and model.load_s is not None
+        ]
+        return max(measured, default=self._curves[model_id].load_s)

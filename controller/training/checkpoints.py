@@ -1,0 +1,78 @@
+"""Trained agents from a training's folder: for arrays of environments, and for one live run.
+
+Owns which folder fits which setting, and refuses the others by naming both sides. Refuses to train.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from controller.cell.config import RadioConfig
+from controller.cell.scenario import ScenarioConfig, read_models
+from controller.policies.policy import ForOneRun
+from controller.training import run_folder as records
+from controller.training.learned_policy import LearnedPolicy
+from controller.training.one_agent import agents
+from protos.config import ConfigError
+from protos.seeds import stream
+
+
+def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
+    """Return the policy of a training's latest checkpoint.
+
+    Args:
+        folder: of the training.
+        scenario: where it is used; None: where it was trained.
+
+    Raises:
+        ConfigError: not a training's folder, no checkpoint, damaged files; a scenario of other
+            models, or of a number of users or nodes that the nets were not made for.
+    """
+    config, trained_on = records.read_config(folder), records.read_scenario(folder)
+    used_on = scenario or trained_on
+    table = read_models(used_on)
+    _require_same("models", read_models(trained_on).model_ids, table.model_ids, folder)
+    checkpoint = records.latest_checkpoint(folder)
+    if checkpoint is None:
+        raise ConfigError(f"{folder} holds no checkpoint yet")
+    rng = stream(config.seed, "unused: a checkpoint brings its generators")
+    learning = config.learning
+    caching, allocation = agents(
+        learning.caches_by, learning.caching, learning.allocation, used_on, table, lambda _: rng
+    )
+    caching.agent.load(checkpoint / "caching")
+    allocation.agent.load(checkpoint / "allocation")
+    return LearnedPolicy(caching, allocation)
+
+
+def for_run(
+    folder: Path, *, models: Collection[str], num_nodes: int, radio: RadioConfig, slot_s: float
+) -> ForOneRun:
+    """Return the same policy for a run of its own cell and clock.
+
+    Sets the number of torch's threads to 1, so that a decision waits for no core.
+
+    Args:
+        folder: of the training.
+        models: that the run serves.
+        num_nodes: edge nodes of the run.
+        radio: the run's cell, which channel gains are read against.
+        slot_s: length of the run's slots.
+
+    Raises:
+        ConfigError: as above; other models or another number of edge nodes than trained for.
+    """
+    trained_on = records.read_scenario(folder)
+    table = read_models(trained_on)
+    _require_same("models", tuple(sorted(table.model_ids)), tuple(sorted(models)), folder)
+    _require_same("edge nodes", trained_on.num_nodes, num_nodes, folder)
+    torch.set_num_threads(1)
+    policy = load(folder, replace(trained_on, radio=radio, slot_s=slot_s))
+    return ForOneRun(policy, table, trained_on.history_frames)
+
+
+def _require_same(what: str, trained: object, used: object, folder: Path) -> None:
+    if trained != used:
+        raise ConfigError(f"{folder} was trained for the {what} {trained}, here they are {used}")

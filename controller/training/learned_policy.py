@@ -1,0 +1,316 @@
+"""T2DRL's two agents as policies: observation -> features -> agent -> feasible decision.
+
+Owns the way from what a policy may know to what an agent decides, the same while learning and in
+use, and back to a transition that the agent learns from. Refuses to learn: two_timescale.py does.
+
+Several edge nodes are decided one after the other by the same net: it is told which node it decides
+for, and sees what the nodes before it will hold. Each of them earns the reward of all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from controller.agents import d3pg, ddqn, sequential_cache
+from controller.agents.d3pg import D3pg, D3pgConfig
+from controller.agents.ddqn import Ddqn, DdqnConfig
+from controller.agents.networks import SlotSizes
+from controller.agents.replay import Fields
+from controller.agents.sequential_cache import SequentialCache
+from controller.agents.soft_amender import SoftAmender
+from controller.cell.dynamics import Array, ModelTable
+from controller.cell.observations import (
+    CONTEXT_FEATURES,
+    MAX_SUBSETS,
+    MISS,
+    RAW_ACTION,
+    USER_FEATURES,
+    AllocationArrays,
+    Bools,
+    Features,
+    FrameArrays,
+    SlotArrays,
+    SlotFeatures,
+    action_mask,
+    fitted,
+    frame_features,
+    frame_width,
+    slot_arrays,
+    slot_features,
+    subsets,
+)
+from controller.cell.scenario import ScenarioConfig
+from controller.policies import amender
+from controller.training.sb3_agents import Referee
+
+Transitions = dict[str, NDArray[np.generic]]
+
+
+class Learner(Protocol):
+    """An agent as far as learning goes."""
+
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch; return the metrics."""
+        ...
+
+    def save(self, stem: Path) -> None:
+        """Write everything to files that begin with the stem."""
+        ...
+
+    def load(self, stem: Path) -> None:
+        """Become what was saved."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class CachingDecision:
+    """A frame's caches, and what the agent read when it chose them."""
+
+    features: Features
+    """[env, node, D]."""
+    caches: Bools
+    """[env, node, model]."""
+    feasible: Bools
+    """[action], which subsets fit; empty where they are not enumerated."""
+
+
+class CachingLearner(Protocol):
+    """Who decides a frame's caches, and what is learnt of them."""
+
+    @property
+    def agent(self) -> Learner:
+        """Who learns."""
+        ...
+
+    @property
+    def fields(self) -> Fields:
+        """What a transition holds."""
+        ...
+
+    def decide(self, frame: FrameArrays, *, explore: bool) -> CachingDecision:
+        """Return feasible caches for the frame."""
+        ...
+
+    def transitions(
+        self, decision: CachingDecision, reward: Array, following: CachingDecision
+    ) -> Transitions:
+        """Return what is learnt of one frame."""
+        ...
+
+
+class CachingAgent:
+    """A double DQN over subsets of models; model by model where the subsets are too many."""
+
+    def __init__(
+        self,
+        config: DdqnConfig,
+        scenario: ScenarioConfig,
+        table: ModelTable,
+        rng: np.random.Generator,
+    ) -> None:
+        self._scenario = scenario
+        num_models, self._num_nodes = len(table.model_ids), scenario.num_nodes
+        width = frame_width(scenario, num_models) + self._node_width
+        self.agent: Ddqn | SequentialCache
+        if 2**num_models <= MAX_SUBSETS:
+            self.agent = Ddqn(config, width, 2**num_models, rng)
+            self.fields: Fields = ddqn.replay_fields(width, 2**num_models)
+        else:
+            sizes = tuple(table.resident_bytes.tolist())
+            self.agent = SequentialCache(config, width, sizes, scenario.capacity_bytes, rng)
+            self.fields = sequential_cache.replay_fields(width, num_models)
+
+    @property
+    def _node_width(self) -> int:
+        return self._num_nodes if self._num_nodes > 1 else 0
+
+    def decide(self, frame: FrameArrays, *, explore: bool) -> CachingDecision:
+        """Return feasible caches for the frame; nodes that are lost count as empty ones.
+
+        Raises:
+            ValueError: more edge nodes than the scenario's; both numbers are named.
+        """
+        num_envs, num_nodes, num_models = frame.caches.shape
+        if num_nodes > self._num_nodes:
+            raise ValueError(f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")
+        caches = np.zeros((num_envs, self._num_nodes, num_models), dtype=bool)
+        caches[:, :num_nodes] = frame.caches
+        seen = []
+        for node in range(num_nodes):
+            known = frame_features(replace(frame, caches=caches), self._scenario)
+            which = np.zeros((num_envs, self._node_width), dtype=np.float32)
+            which[:, node : node + 1] = 1.0  # no column where there is one node
+            seen.append(np.concatenate([known, which], axis=1))
+            chosen = self._choose(seen[-1], frame, explore=explore)
+            caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes)
+        is_enumerated = isinstance(self.agent, Ddqn)
+        return CachingDecision(
+            features=np.stack(seen, axis=1),
+            caches=caches[:, :num_nodes],
+            feasible=action_mask(frame)[0] if is_enumerated else np.zeros(0, dtype=bool),
+        )
+
+    def _choose(self, features: Features, frame: FrameArrays, *, explore: bool) -> Bools:
+        if isinstance(self.agent, SequentialCache):
+            return self.agent.act(features, explore=explore)
+        action = self.agent.act(features, action_mask(frame), explore=explore)
+        return np.asarray(subsets(frame.caches.shape[-1])[action])
+
+    def transitions(
+        self, decision: CachingDecision, reward: Array, following: CachingDecision
+    ) -> Transitions:
+        """Return what is learnt of one frame: one transition for each environment and node.
+
+        Args:
+            decision: of the frame.
+            reward: [env].
+            following: the next frame's, or a last look after the last one: episodes are cut off,
+                they do not end.
+        """
+        num_models = decision.caches.shape[-1]
+        held = decision.caches.reshape(-1, num_models)
+        found: Transitions = {
+            "features": decision.features.reshape(len(held), -1),
+            "reward": np.repeat(reward, self._num_nodes).astype(np.float32),
+            "continues": np.ones(len(held), dtype=bool),
+            "next_features": following.features.reshape(len(held), -1),
+        }
+        if isinstance(self.agent, SequentialCache):
+            return found | {"subset": held}
+        shape = (len(held), len(following.feasible))
+        return found | {
+            "action": held @ (1 << np.arange(num_models)),  # bit m of the index is model m
+            "next_feasible": np.broadcast_to(following.feasible, shape),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class AllocationDecision:
+    """A slot's allocation, and what the agent read and answered when it chose it."""
+
+    features: SlotFeatures
+    raw_action: Features
+    """[env, user, 2]."""
+    allocation: AllocationArrays
+
+
+class AllocationAgent:
+    """D3PG, or a referee of it, behind the amender."""
+
+    def __init__(
+        self,
+        config: D3pgConfig,
+        scenario: ScenarioConfig,
+        table: ModelTable,
+        rng: np.random.Generator,
+    ) -> None:
+        self._scenario = scenario
+        sizes = self._sizes()
+        self.agent: D3pg | Referee
+        if config.agent == "d3pg":
+            amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
+            self.agent = D3pg(
+                config, sizes, rng, amend if config.nets.critic_reads == "amended" else None
+            )
+        else:
+            self.agent = Referee(config, sizes, rng)
+        self.fields = d3pg.replay_fields(config, sizes)
+
+    def _sizes(self) -> SlotSizes:
+        """Return the widths of what the agent reads and answers."""
+        return SlotSizes(
+            num_users=self._scenario.num_users,
+            user_dim=len(USER_FEATURES),
+            context_dim=len(CONTEXT_FEATURES),
+        )
+
+    def _read(self, seen: SlotFeatures) -> SlotFeatures:
+        """Return what the agent reads of a slot's features."""
+        return seen
+
+    def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
+        """Return a feasible allocation of the slot, of as many requests as there are.
+
+        The agent's users are groups of the scenario's number of users, the last one filled up with
+        users who do not ask.
+        """
+        num_envs, num_requests = slot.asks.shape
+        num_users = self._scenario.num_users
+        seen = slot_features(
+            _filled_up(slot, num_users), self._scenario.radio, self._scenario.slot_s
+        )
+        user_mask = seen.user_mask.reshape(-1, num_users)
+        features = self._read(
+            SlotFeatures(
+                user_features=seen.user_features.reshape(*user_mask.shape, -1),
+                user_mask=user_mask,
+                context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
+            )
+        )
+        raw = self.agent.act(
+            features.user_features, features.user_mask, features.context, explore=explore
+        )
+        of_users = raw[:, :num_users].reshape(num_envs, -1, len(RAW_ACTION))
+        return AllocationDecision(
+            features=features,
+            raw_action=raw,
+            allocation=amender.amend(of_users[:, :num_requests], slot),
+        )
+
+    def transitions(
+        self, decision: AllocationDecision, reward: Array, following: AllocationDecision
+    ) -> Transitions:
+        """Return what is learnt of one slot: one transition for each environment.
+
+        Args:
+            decision: of the slot.
+            reward: [env, user].
+            following: the next slot's, or a last look as above; stored only where it counts.
+        """
+        found: Transitions = {
+            "raw_action": decision.raw_action,
+            "reward": reward.astype(np.float32),
+            "continues": np.ones(len(reward), dtype=bool),
+        }
+        for prefix, seen in (("", decision.features), ("next_", following.features)):
+            for name in ("user_features", "user_mask", "context"):
+                found[f"{prefix}{name}"] = getattr(seen, name)
+        return {name: found[name] for name in self.fields}
+
+
+def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:
+    """Return the slot with users who do not ask, so that ``num_users`` divides their number."""
+    missing = -slot.asks.shape[1] % num_users
+    if not missing:
+        return slot
+    nobody = {"asks": False, "models": 0, "nodes": MISS, "gains": 1.0, "waiting_s": 0.0}
+    return slot_arrays(
+        slot.table,
+        slot.bounds,
+        num_nodes=slot.num_nodes,
+        **{
+            name: np.pad(getattr(slot, name), ((0, 0), (0, missing)), constant_values=value)
+            for name, value in nobody.items()
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPolicy:
+    """Both agents as the ArrayPolicy that they are without exploration."""
+
+    caching: CachingLearner
+    allocation: AllocationAgent
+
+    def decide_caches(self, frame: FrameArrays) -> Bools:
+        """Return the caches [env, node, model]."""
+        return self.caching.decide(frame, explore=False).caches
+
+    def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:
+        """Return shares and steps [env, user]."""
+        return self.allocation.decide(slot, explore=False).allocation

@@ -1,0 +1,155 @@
+"""What a training is told, and the folder that it leaves.
+
+Owns ``TrainConfig`` and the folder's files. Refuses to train (train.py) and to rate (evaluate.py).
+
+    config.json     the configuration        scenario.json   the scenario, every value
+    manifest.json   machine and versions     profile.json    the profile, where there is one
+    metrics.jsonl   one row a frame          tensorboard/    the same for TensorBoard
+    events.log      log lines                checkpoints/episode-0040/  the latest alone
+"""
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from controller.cell.config import ROOT
+from controller.cell.dynamics import ModelTable
+from controller.cell.scenario import ScenarioConfig
+from controller.training.two_timescale import LearningConfig
+from profiling import records
+from protos import config as configs
+from protos import manifest
+from protos.config import ConfigError, to_json
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Everything that a training is told."""
+
+    seed: int = 0
+    """Of episodes, nets, exploration and replay, each by its own stream."""
+    scenario: str = "default"
+    """Name of a shipped scenario, or a TOML file."""
+    num_episodes: int
+    """Episodes, each of the scenario's frames."""
+    num_envs: int
+    """Environments side by side."""
+    checkpoint_every: int = 10
+    """Episodes between two checkpoints; the last episode is followed by one as well."""
+    evaluate_every: int = 5
+    """Episodes between two evaluations without exploration; 0: none."""
+    evaluation_envs: int = 8
+    """Environments side by side of an evaluation."""
+    output: str = "runs"
+    """Folder that run folders are created in."""
+    are_loads_free: bool = False
+    """Whether models serve at once while learning, never in evaluations: what it is worth that
+    loads take time in what DDQN learns from."""
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    """How both agents learn."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_episodes", "num_envs", "checkpoint_every", "evaluation_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("seed", "evaluate_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+
+
+def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
+    """Create and describe a training's folder; return it."""
+    folder = manifest.run_folder(ROOT / config.output, name, config.seed)
+    describe(folder, config, scenario)
+    return folder
+
+
+def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
+    """Write what a training is told and where it runs."""
+    (folder / "config.json").write_bytes(to_json(config) + b"\n")
+    (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
+    (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
+    if scenario.profile:
+        records.save(records.load(ROOT / scenario.profile), folder / "profile.json")
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """Return a training's configuration.
+
+    Raises:
+        ConfigError: the folder is not a training's.
+    """
+    return _read(folder / "config.json", TrainConfig)
+
+
+def read_scenario(folder: Path) -> ScenarioConfig:
+    """Return the scenario that was trained on, with the profile that it was trained on.
+
+    Raises:
+        ConfigError: the folder is not a training's.
+    """
+    scenario = _read(folder / "scenario.json", ScenarioConfig)
+    if not scenario.profile:
+        return scenario
+    return replace(scenario, profile=str((folder / "profile.json").resolve()))
+
+
+def _read(file: Path, cls: type[_T]) -> _T:
+    try:
+        raw = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file.parent} is not a training's folder: {error}") from error
+    return configs.parse(raw, cls, str(file))
+
+
+def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> dict[str, Any]:
+    """Return what a training must share with the checkpoint that it goes on from.
+
+    The scenario with a hash of each model's numbers, measured or not, and the configuration but
+    for how long, how often and where to.
+    """
+    told = asdict(config)
+    for name in ("num_episodes", "checkpoint_every", "output", "scenario"):
+        del told[name]
+    where = asdict(scenario)
+    for name in ("synthetic_models", "model_ids", "profile"):
+        del where[name]
+    facts = {"train": told, "scenario": where, "models": _model_hashes(table)}
+    plain: dict[str, Any] = json.loads(to_json(facts))  # as it comes back from disk
+    return plain
+
+
+def _model_hashes(table: ModelTable) -> dict[str, str]:
+    arrays = [value for value in asdict(table).values() if isinstance(value, np.ndarray)]
+    return {
+        name: hashlib.sha256(b"".join(array[index].tobytes() for array in arrays)).hexdigest()
+        for index, name in enumerate(table.model_ids)
+    }
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the folder of the latest checkpoint, None before the first one."""
+    return max((folder / "checkpoints").glob("episode-*[0-9]"), default=None)
+
+
+def new_checkpoint(folder: Path) -> Path:
+    """Return an empty folder that ``keep_checkpoint`` makes the latest."""
+    part = folder / "checkpoints" / "part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    return part
+
+
+def keep_checkpoint(part: Path, episode: int) -> None:
+    """Make what was written the latest checkpoint, whole or not at all; drop those before."""
+    before = list(part.parent.glob("episode-*[0-9]"))
+    part.rename(part.with_name(f"episode-{episode:06d}"))
+    for old in before:
+        shutil.rmtree(old)

@@ -1,0 +1,108 @@
+"""Sizes, masks and weights of the nets; their symmetry is in tests/property."""
+
+import numpy as np
+import pytest
+import torch
+
+from controller.agents.networks import (
+    NetConfig,
+    SlotSizes,
+    build_actor,
+    build_critic,
+    build_q_net,
+    slot_of,
+)
+
+SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
+FORMS = ("flat", "set")
+ACTORS = ("mlp", "diffusion")
+
+
+def slot(num_envs: int = 4):
+    rng = np.random.default_rng(5)
+    mask = torch.tensor([[True, True, False], [True] * 3, [False] * 3, [False, False, True]])
+    return slot_of(
+        torch.from_numpy(rng.standard_normal((4, 3, 2))).float()[:num_envs],
+        mask[:num_envs],
+        torch.from_numpy(rng.standard_normal((4, 1))).float()[:num_envs],
+    )
+
+
+def noise(actor, num_envs: int = 4) -> torch.Tensor:
+    drawn = np.random.default_rng(6).standard_normal((actor.num_noises, num_envs, 3, 2))
+    return torch.from_numpy(drawn).float()
+
+
+def test_a_slot_holds_means_over_active_users_and_how_many_there_are():
+    observed = slot()
+
+    assert observed.weights.tolist() == [
+        pytest.approx([1 / 2, 1 / 2, 0]),
+        pytest.approx([1 / 3, 1 / 3, 1 / 3]),
+        [0, 0, 0],
+        [0, 0, 1],
+    ]
+    assert observed.context[:, 0, 1].tolist() == pytest.approx([2 / 3, 1, 0, 1 / 3])
+    assert not observed.features[0, 2].any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ACTORS)
+def test_every_actor_gives_two_numbers_in_bounds_for_each_user(form, kind):
+    actor = build_actor(NetConfig(form=form, actor=kind), SIZES, np.random.default_rng(0))
+
+    raw = actor(slot(), noise(actor))
+
+    assert raw.shape == (4, 3, 2)
+    assert raw.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(("form", "columns"), [("flat", 1), ("set", 3)])
+def test_the_flat_critic_rates_the_slot_and_the_set_critic_each_user(form, columns):
+    critic = build_critic(NetConfig(form=form), SIZES, np.random.default_rng(0))
+
+    assert critic(slot(), torch.zeros(4, 3, 2)).shape == (4, columns)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", ACTORS)
+def test_weights_are_those_of_the_generator_and_of_nothing_else(form, kind):
+    config = NetConfig(form=form, actor=kind)
+
+    first, again, other = (
+        build_actor(config, SIZES, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+
+    pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(mine, same) for mine, same, _ in pairs)
+    assert not any(torch.equal(mine, unlike) for mine, _, unlike in pairs)
+
+
+def test_weights_lie_within_one_over_the_root_of_the_fan_in():
+    net = build_q_net(16, 5, 100, np.random.default_rng(0))
+
+    assert 0.9 * 16**-0.5 < net.first.weight.abs().max() <= 16**-0.5
+    assert 0.9 * 100**-0.5 < net.second.weight.abs().max() <= 100**-0.5
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_weight_of_a_diffusion_actor_gets_a_gradient(form):
+    actor = build_actor(NetConfig(form=form), SIZES, np.random.default_rng(0))
+
+    gradients = torch.autograd.grad(actor(slot(), noise(actor)).sum(), list(actor.parameters()))
+
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("hidden", 0), ("chain_len", 0), ("beta_min", 0.0), ("beta_max", 0.01)]
+)
+def test_nets_that_cannot_be_are_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=field):
+        NetConfig(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["num_users", "user_dim"])
+def test_a_slot_without_users_or_features_is_refused_by_name(field):
+    with pytest.raises(ValueError, match=f"{field} must be >= 1, got 0"):
+        SlotSizes(**({"num_users": 2, "user_dim": 2, "context_dim": 0} | {field: 0}))

@@ -1,0 +1,80 @@
+import pytest
+
+from controller.cell.config import ROOT
+from controller.record.config import RunConfig
+from edge_node.config import NodeConfig
+from profiling import records
+from protos import config as configs
+
+SHIPPED = sorted((ROOT / "controller" / "configs").glob("live-*.toml"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_configuration_is_valid_and_names_files_that_exist(file):
+    config = configs.load(file, RunConfig)
+    assert (ROOT / config.workload.prompts).is_file()
+    assert all((ROOT / node.start).is_file() for node in config.nodes)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_the_nodes_that_a_shipped_run_starts_serve_what_its_profile_measured(file):
+    config = configs.load(file, RunConfig)
+    measured = {model.model_id for model in records.load(ROOT / config.profile).models}
+    for node in config.nodes:
+        served = {model.model_id for model in configs.load(ROOT / node.start, NodeConfig).models}
+        assert served == measured
+
+
+def test_the_demo_and_its_floor_differ_in_their_policy_alone():
+    files = (file for file in SHIPPED if file.stem in ("live-demo", "live-random"))
+    demo, random = (configs.load(file, RunConfig) for file in files)
+    assert (demo.policy, random.policy) == ("most-popular", "random")
+    fields = set(RunConfig.__dataclass_fields__) - {"policy"}
+    assert all(getattr(demo, name) == getattr(random, name) for name in fields)
+
+
+BASE = {
+    "num_frames": 1,
+    "slots_per_frame": 1,
+    "slot_s": 1.0,
+    "num_users": 1,
+    "nodes": [{"attach": "127.0.0.1:1"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"slot_s": 0}, "slot_s must be > 0, got 0"),
+        ({"num_frames": 0}, "num_frames must be > 0, got 0"),
+        ({"num_users": -1}, "num_users must be >= 0, got -1"),
+        ({"nodes": []}, "nodes must hold at least one"),
+        ({"nodes": [{}]}, "needs start or attach"),
+        ({"nodes": [{"start": "a", "attach": "b:1"}]}, "not both, got 'a' and 'b:1'"),
+        (
+            {"policy": "t2drl"},
+            "needs a checkpoint and no other policy takes one, got 't2drl' and ''",
+        ),
+        ({"checkpoint": "a"}, "no other policy takes one, got 'most-popular' and 'a'"),
+        ({"policy": "lru"}, "Invalid enum value 'lru'"),
+        ({"slot_s": "3"}, r"Expected `float`, got `str` - at `\$.slot_s`"),
+        ({"slots": 3}, "unknown key 'slots'"),
+        ({"radio": {"bandwith_hz": 1.0}}, "'radio.bandwith_hz'; did you mean 'bandwidth_hz'"),
+        ({"radio": {"max_speed_mps": 0.1}}, "max_speed_mps must be >= min_speed_mps=0.5, got 0.1"),
+        ({"allocation": {"min_num_steps": 30}}, r"must be 1\.\.max_num_steps=20, got 30"),
+        ({"utility": {"quality_weight": 1.5}}, r"quality_weight must be 0\.\.1, got 1.5"),
+        ({"workload": {"zipf_skews": [1.0]}}, "transitions must be 1 x 1"),
+        (
+            {"workload": {"zipf_skews": [1.0], "transitions": [[0.5]]}},
+            r"chances that sum to 1, got \[0.5\]",
+        ),
+        ({"deadlines": {"grant_s": 0}}, "grant_s must be > 0, got 0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(changes, complaint):
+    with pytest.raises(configs.ConfigError, match=complaint):
+        configs.parse(BASE | changes, RunConfig, "test")
+
+
+def test_the_base_of_these_cases_is_fine():
+    assert configs.parse(BASE, RunConfig, "test").num_slots == 1

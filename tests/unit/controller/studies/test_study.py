@@ -1,0 +1,243 @@
+"""Studies: cells of the grid, their names, records of both kinds."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from controller.cell.config import ROOT
+from controller.cell.observations import AllocationArrays
+from controller.policies.evaluation import Course, Rating
+from controller.studies import study as studies
+from controller.studies.study import BaselineRecord, CellRecord, Point, StudyConfig, cells
+from protos import config as configs
+from protos import manifest
+from protos.config import ConfigError, to_json
+from tests.unit.controller.scenarios import scenario
+from tests.unit.controller.trainings import told
+
+GRID = {
+    "scenario": ("default", "tight-memory"),
+    "learning.allocation.nets.actor": ("diffusion", "mlp"),
+}
+
+
+def study(tmp_path, **changes) -> StudyConfig:
+    values = {"title": "a study", "seeds": (0, 1), "grid": GRID, "train": told(tmp_path)}
+    return StudyConfig(**(values | changes))
+
+
+def test_cells_are_all_points_of_the_grid_with_all_seeds(tmp_path):
+    found = cells(study(tmp_path))
+
+    seen = [
+        (one.config.scenario, one.config.learning.allocation.nets.actor, one.config.seed)
+        for one in found
+    ]
+    assert seen[:3] == [
+        ("default", "diffusion", 0),
+        ("default", "diffusion", 1),
+        ("default", "mlp", 0),
+    ]
+    assert len(set(seen)) == 8
+    assert found[0].labels == {"scenario": "default", "actor": "diffusion"}
+    assert found[-1].scenario.capacity_bytes == 7_000_000_000  # tight-memory's
+    assert {one.config.num_envs for one in found} == {told(tmp_path).num_envs}
+
+
+def test_points_are_taken_one_by_one_at_each_point_of_the_grid(tmp_path):
+    actor, hidden = "learning.allocation.nets.actor", "learning.allocation.nets.hidden"
+    points = ({actor: "mlp", hidden: 128}, {actor: "diffusion"})
+    grid = {"scenario": ("default", "tight-memory")}
+
+    found = cells(study(tmp_path, grid=grid, points=points, seeds=(0,)))
+
+    assert [one.labels for one in found] == [
+        {"scenario": "default", "actor": "mlp", "hidden": 128},
+        {"scenario": "default", "actor": "diffusion"},
+        {"scenario": "tight-memory", "actor": "mlp", "hidden": 128},
+        {"scenario": "tight-memory", "actor": "diffusion"},
+    ]
+    assert [one.config.learning.allocation.nets.hidden for one in found[:2]] == [
+        128,
+        told(tmp_path).learning.allocation.nets.hidden,
+    ]
+
+
+def test_each_value_alone_changes_the_training_or_its_scenario(tmp_path):
+    alone = {
+        "scenario.num_users": (10, 6),  # 10 is the default scenario's own
+        "scenario.workload.zipf_skews": ((0.5, 1.0, 1.5),),
+        "learning.allocation.nets.chain_len": (3,),
+    }
+    found = cells(study(tmp_path, grid={}, alone=alone, seeds=(0,)))
+
+    as_it_is, fewer, flatter, longer_chain = found
+    assert [one.scenario.num_users for one in found] == [10, 6, 10, 10]
+    assert flatter.scenario.workload.zipf_skews == (0.5, 1.0, 1.5)
+    assert longer_chain.config.learning.allocation.nets.chain_len == 3
+    assert fewer.config == as_it_is.config == flatter.config
+    assert [one.alone[0].rpartition(".")[2] for one in found[1:]] == [
+        "num_users",
+        "zipf_skews",
+        "chain_len",
+    ]
+    assert len({one.name for one in found}) == 4
+    assert as_it_is.name == cells(study(tmp_path, grid={"scenario": ("default",)}))[0].name
+    assert as_it_is.baselines == longer_chain.baselines != fewer.baselines
+
+
+def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
+    def name(**changes) -> str:
+        return cells(study(tmp_path, **changes))[0].name
+
+    same = told(tmp_path / "elsewhere", checkpoint_every=1)
+    others = [
+        {"test_envs": 3},
+        {"test_episodes": 3},
+        {"seeds": (2,)},
+        {"train": told(tmp_path, num_episodes=5)},
+        {"grid": GRID | {"scenario": ("tight-memory",)}},
+    ]
+    assert name() == name(train=same) == name(title="another")
+    assert name().startswith("default-diffusion-s0-")
+    assert len({name(), *(name(**changes) for changes in others)}) == 6
+
+
+def test_an_option_added_later_at_its_default_renames_no_record(tmp_path):
+    def name(**changes) -> str:
+        return cells(study(tmp_path, train=told(tmp_path, **changes)))[0].name
+
+    default = name()
+    assert studies._unlike_default(told(tmp_path, are_loads_free=True))["are_loads_free"]
+    assert "are_loads_free" not in studies._unlike_default(told(tmp_path))
+    assert name(are_loads_free=True) != default == name(are_loads_free=False)
+
+
+def test_a_record_that_a_changed_default_left_behind_is_refused(tmp_path):
+    cell = cells(study(tmp_path))[0]
+    assert studies.read_cell(cell, tmp_path) is None
+    rating = Rating(policy="t2drl", scores=(0.5,), measured=())
+    record = CellRecord(
+        labels=cell.labels,
+        alone=None,
+        config=dataclasses.replace(cell.config, output="elsewhere", checkpoint_every=3),
+        manifest=manifest.collect(),
+        points=(),
+        whole=rating,
+        allocation=rating,
+    )
+    studies.write(record, tmp_path / f"{cell.name}.json")
+    assert studies.read_cell(cell, tmp_path) == record
+
+    before = dataclasses.replace(record.config, are_loads_free=True)
+    studies.write(dataclasses.replace(record, config=before), tmp_path / f"{cell.name}.json")
+    with pytest.raises(ConfigError, match=r"s0-.*json is of another configuration.*delete it"):
+        studies.read_cell(cell, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("grid", "complaint"),
+    [
+        ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
+        ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
+        ({"seed.more": (1,)}, "'seed.more' names nothing of a TrainConfig"),
+        ({"scenario": ("nowhere",)}, "no configuration nowhere.toml"),
+    ],
+)
+def test_a_grid_of_what_a_training_has_not_is_refused(tmp_path, grid, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        cells(study(tmp_path, grid=grid))
+
+
+def test_a_scenarios_numbers_are_checked_and_vary_alone_only(tmp_path):
+    with pytest.raises(ConfigError, match="num_users must be >= 1, got 0"):
+        cells(study(tmp_path, grid={}, alone={"scenario.num_users": (0,)}))
+    with pytest.raises(ConfigError, match=r"'scenario.num_users' names nothing of a TrainConfig"):
+        cells(study(tmp_path, grid={"scenario.num_users": (6,)}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"seeds": ()}, "seeds must not be empty"),
+        ({"seeds": (1, 1)}, r"seeds must differ, got \[1, 1\]"),
+        ({"grid": {}}, "grid, points and alone must not all be empty"),
+        ({"test_episodes": 0}, "test_episodes must be >= 1, got 0"),
+    ],
+)
+def test_a_study_of_nothing_is_refused(tmp_path, changes, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        study(tmp_path, **changes)
+
+
+def test_every_shipped_study_can_be_read():
+    files = sorted((ROOT / "controller" / "configs" / "studies").glob("*.toml"))
+    assert files
+    for file in files:
+        config = configs.load(file, StudyConfig)
+        assert len(cells(config)) >= len(config.seeds)
+
+
+def test_the_course_rates_the_floor_0_and_the_oracle_1():
+    course = Course(scenario(), seeds=(0, 1), num_envs=2)
+
+    ratings = {rating.policy: rating for rating in course.baselines()}
+    allocations = {rating.policy: rating for rating in course.allocations()}
+
+    assert ratings["random-equal"].scores == (0.0, 0.0)
+    assert ratings["oracle-oracle"].score == pytest.approx(1.0)
+    assert allocations["equal"].scores == (0.0, 0.0)
+    assert allocations["oracle"].score == pytest.approx(1.0)
+    assert ratings["cloud-equal"].mean("hit_frac") == 0.0
+
+    def starved(slot):  # all bandwidth to one user
+        asked = slot.asks * np.arange(1, slot.asks.shape[1] + 1)
+        first = (asked == asked.max(axis=1, keepdims=True)) & slot.asks
+        share = np.where(first, 1.0, 1e-6 * slot.asks)
+        share = share / np.maximum(share.sum(axis=1, keepdims=True), 1.0)
+        return AllocationArrays(
+            shares=share, num_steps=np.where(slot.nodes < 0, slot.max_num_steps, 1)
+        )
+
+    assert course.rate_allocation("starved", lambda _: starved).score < -1
+
+
+def test_records_come_back_as_they_were_written(tmp_path):
+    rating = next(Course(scenario(), seeds=(0,), num_envs=1).baselines())
+    cell = CellRecord(
+        labels={"actor": "mlp", "chain_len": 3},
+        alone=("scenario.num_users", 6),
+        config=told(tmp_path),
+        manifest=manifest.collect(),
+        points=(Point(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
+        whole=rating,
+        allocation=rating,
+    )
+    baselines = BaselineRecord(
+        scenario="default", manifest=cell.manifest, whole=(rating,), allocation=()
+    )
+    for record in (cell, baselines):
+        file = tmp_path / "results" / "record.json"
+        studies.write(record, file)
+        assert studies.read(file, type(record)) == record
+        assert [one.name for one in file.parent.iterdir()] == ["record.json"]
+
+
+def test_a_damaged_record_is_refused_by_name(tmp_path):
+    file = tmp_path / "record.json"
+    with pytest.raises(ConfigError, match=r"cannot read the record .*record\.json"):
+        studies.read(file, CellRecord)
+    file.write_text(json.dumps({"labels": {}, "pionts": []}))
+    with pytest.raises(ConfigError, match="unknown key 'pionts'; did you mean 'points'"):
+        studies.read(file, CellRecord)
+
+
+def test_a_rating_is_the_mean_over_its_episodes():
+    measured = next(Course(scenario(), seeds=(0,), num_envs=1).baselines()).measured[0]
+    twice = (measured, dataclasses.replace(measured, utility=measured.utility + 1))
+    rating = Rating(policy="p", scores=(0.25, 0.75), measured=twice)
+    assert rating.score == 0.5
+    assert rating.mean("utility") == pytest.approx(measured.utility + 0.5)
+    assert configs.parse(json.loads(to_json(rating)), Rating, "here") == rating
