@@ -94,7 +94,7 @@ class RunConfig:
     """Who decides; "random" is the floor of every comparison."""
     checkpoint: str = ""
     """Folder of the training that "t2drl" comes from (python -m controller train writes it)."""
-    profile: str = "profiling/results/zoo-cpu/profile.json"
+    profile: str = "results/profiles/zoo-cpu/profile.json"
     """Measured curves of the models (python profiling/fit_curves.py writes it)."""
     output: str = "runs"
     """Folder that run folders are created in."""

@@ -64,7 +64,7 @@ class StudyConfig:
     """Episodes that trained policies and baselines are rated on; no training sees them."""
     test_envs: int = 8
     """Environments side by side of such an episode."""
-    results: str = "controller/results"
+    results: str = "results/studies"
     """Folder that the study's folder of records is in."""
     train: TrainConfig
     """What all trainings share."""

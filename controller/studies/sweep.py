@@ -5,7 +5,7 @@
     python -m controller sweep --config actors.toml --report    only the table and the figure
     python -m controller sweep --config actors.toml --ray HOST:6379    on the hosts of a Ray cluster
 
-A finished training leaves its record in controller/results/STUDY and is not run again; one that was
+A finished training leaves its record in results/studies/STUDY and is not run again; one that was
 stopped goes on from its latest checkpoint, in runs/STUDY. Trainings are single-threaded; with
 --workers several run side by side, each in a process of its own; with --ray as many as the cluster
 has cores. Its hosts need this project installed at the same commit; checkpoints stay where a

@@ -9,7 +9,7 @@ from controller.studies.study import StudyConfig, cells
 from protos import config as configs
 
 POLICIES = ("random", "most-popular", "t2drl")
-STUDIES = sorted(path for path in (ROOT / "controller" / "results").iterdir() if path.is_dir())
+STUDIES = sorted(path for path in (ROOT / "results" / "studies").iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("results", STUDIES, ids=lambda path: path.name)
@@ -25,7 +25,7 @@ def test_the_results_page_shows_the_table_that_the_records_make(results):
 
 
 def test_the_results_page_shows_the_table_that_the_live_runs_make():
-    runs = ROOT / "docs" / "live"
+    runs = ROOT / "results" / "live"
     names = [f"{policy}-s{seed}" for policy in POLICIES for seed in range(5)]
     assert sorted(names) == sorted(path.name for path in runs.iterdir())
 
