@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-PolicyName: TypeAlias = Literal["directed", "lru", "lfu", "size-aware"]
+PolicyName: TypeAlias = Literal["controller", "lru", "lfu", "size-aware"]
 
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
@@ -58,7 +58,7 @@ class CacheConfig:
     host_capacity_bytes: int = 0
     """Bytes that copies in host memory may take, from which models load again without the disk;
     pinned where there is a GPU, a second copy in the same memory on a CPU; 0: no copies."""
-    policy: PolicyName = "directed"
+    policy: PolicyName = "controller"
     """Who decides what is cached: the controller, and requests for other models are refused; or the
     node, which loads on a miss and evicts the least recently used ("lru"), the least often used
     ("lfu") or the least often used for its size ("size-aware")."""

@@ -34,7 +34,7 @@ def compile_update(
     *,
     discount: float,
     learning_rates: tuple[float, float],
-    target_rate: float,
+    tau: float,
     is_decomposed: bool,
 ) -> Update:
     """Return the update of an actor and a critic; only their shapes are used, not their weights."""
@@ -82,7 +82,7 @@ def compile_update(
         gradient, (minus_value, raw) = grad_and_value(actor_loss, has_aux=True)(vectors["actor"])
         new |= _adam(vectors, "actor", gradient, actor_updates, scale * learning_rates[0])
         for name in ("actor", "critic"):
-            new[f"target_{name}"] = torch.lerp(vectors[f"target_{name}"], new[name], target_rate)
+            new[f"target_{name}"] = torch.lerp(vectors[f"target_{name}"], new[name], tau)
         return new, torch.stack((loss, -minus_value, (raw.abs() > 0.99).float().mean()))
 
     compiled: Update = torch.compile(update, fullgraph=True, dynamic=False)

@@ -56,13 +56,13 @@ class D3pgConfig:
     """Adam's, of the actor."""
     critic_learning_rate: float = 1e-3
     """Adam's, of the critic."""
-    target_rate: float = 0.005
+    tau: float = 0.005
     """How far target nets move to the learnt ones at each update."""
     exploration_std: float = 0.1
     """Of the Gaussian added to raw actions while exploring."""
-    num_random_decisions: int = 0
+    learning_starts: int = 0
     """First exploring decisions that are uniform in -1..1, in every environment."""
-    critic_head_start: int = 300
+    critic_warmup_updates: int = 300
     """First updates that move the critic alone: an actor that follows a critic which has not yet
     seen that users share one band runs into its bounds and stays there."""
     decay_updates: int = 0
@@ -73,15 +73,15 @@ class D3pgConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.discount <= 1:
             raise ValueError(f"discount must be 0..1, got {self.discount}")
-        if not 0 < self.target_rate <= 1:
-            raise ValueError(f"target_rate must be > 0 and <= 1, got {self.target_rate}")
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"tau must be > 0 and <= 1, got {self.tau}")
         for name in ("actor_learning_rate", "critic_learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
         for name in (
             "exploration_std",
-            "num_random_decisions",
-            "critic_head_start",
+            "learning_starts",
+            "critic_warmup_updates",
             "decay_updates",
         ):
             if getattr(self, name) < 0:
@@ -133,7 +133,7 @@ class D3pg:
         self._rng = rng
         self._actor = build_actor(config.nets, sizes, rng)
         self._critic = build_critic(config.nets, sizes, rng, amend)
-        self._is_decomposed = config.nets.form == "set"
+        self._is_decomposed = config.nets.architecture == "deep_sets"
         self._actor_adam = Adam(self._actor, config.actor_learning_rate)
         self._critic_adam = Adam(self._critic, config.critic_learning_rate)
         self._target_actor, self._target_actor_vector = slow_copy(self._actor)
@@ -144,7 +144,7 @@ class D3pg:
             self._critic,
             discount=config.discount,
             learning_rates=(config.actor_learning_rate, config.critic_learning_rate),
-            target_rate=config.target_rate,
+            tau=config.tau,
             is_decomposed=self._is_decomposed,
         )
 
@@ -172,7 +172,7 @@ class D3pg:
         self._require_shapes(user_features, user_mask, context)
         if explore:
             self._num_decisions += 1
-            if self._num_decisions <= self._config.num_random_decisions:
+            if self._num_decisions <= self._config.learning_starts:
                 shape = (*user_mask.shape, ACTION_DIM)
                 drawn = self._rng.uniform(-1, 1, shape) * user_mask[:, :, None]
                 return np.asarray(drawn, np.float32)
@@ -190,7 +190,7 @@ class D3pg:
 
     def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
         """Learn from one minibatch with the fields of ``replay_fields``; return the metrics."""
-        has_head_start = self._critic_adam.num_updates < self._config.critic_head_start
+        has_head_start = self._critic_adam.num_updates < self._config.critic_warmup_updates
         if self._config.is_compiled and not has_head_start:
             return self._update_compiled(minibatch)
         slot = slot_of(minibatch["user_features"], minibatch["user_mask"], minibatch["context"])
@@ -210,7 +210,7 @@ class D3pg:
         if not has_head_start:
             self._actor_adam.minimise(actor_loss, scale)
 
-        rate = self._config.target_rate
+        rate = self._config.tau
         self._target_actor_vector.lerp_(self._actor_adam.vector, rate)
         self._target_critic_vector.lerp_(self._critic_adam.vector, rate)
         saturated = (raw.detach().abs() > 0.99).float().mean()

@@ -32,7 +32,7 @@ class DdqnConfig:
     """Worth of the next frame, 0..1."""
     learning_rate: float = 1e-3
     """Adam's."""
-    target_rate: float = 0.005
+    tau: float = 0.005
     """How far the target net moves to the learnt one at each update."""
     epsilon_start: float = 1.0
     """Chance of a random feasible action at the first decision."""
@@ -48,8 +48,8 @@ class DdqnConfig:
         for name in ("discount", "epsilon_start", "epsilon_end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be 0..1, got {getattr(self, name)}")
-        if not 0 < self.target_rate <= 1:
-            raise ValueError(f"target_rate must be > 0 and <= 1, got {self.target_rate}")
+        if not 0 < self.tau <= 1:
+            raise ValueError(f"tau must be > 0 and <= 1, got {self.tau}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
 
@@ -149,7 +149,7 @@ class Ddqn:
         q = values.gather(1, minibatch["action"].unsqueeze(1)).squeeze(1)
         loss = losses.huber_loss(q, target)
         self._adam.minimise(loss)
-        self._target_vector.lerp_(self._adam.vector, self._config.target_rate)
+        self._target_vector.lerp_(self._adam.vector, self._config.tau)
         return {
             "ddqn/td_loss": loss.item(),
             "ddqn/q_mean": q.detach().mean().item(),

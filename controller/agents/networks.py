@@ -2,12 +2,13 @@
 
 Owns shapes, masks and initial weights. Refuses losses, noise and exploration.
 
-Two forms, by one switch:
+Two architectures, by one switch:
 
-- ``"flat"``: the authors' form. All users in one vector, three hidden layers; the critic rates the
+- ``"mlp"``: the authors' form. All users in one vector, three hidden layers; the critic rates the
   whole slot with one number. What is learnt about user 1 says nothing about user 2.
-- ``"set"``: users are exchangeable. Every user passes the same encoder, sees the mean over active
-  users, and the critic predicts each user's own utility. Permuting users permutes the answer.
+- ``"deep_sets"``: users are exchangeable. Every user passes the same encoder, sees the mean over
+  active users, and the critic predicts each user's own utility. Permuting users permutes the
+  answer.
 
 Inactive users change nothing: they are zeroed on the way in, have no weight in any mean, and their
 raw action is 0. Their features must still be finite.
@@ -38,9 +39,9 @@ class NetConfig:
 
     actor: Literal["mlp", "diffusion"] = "diffusion"
     """What turns a state into a raw action."""
-    form: Literal["flat", "set"] = "set"
+    architecture: Literal["mlp", "deep_sets"] = "deep_sets"
     """Users as one vector, or as an exchangeable set."""
-    critic_reads: Literal["amended", "raw"] = "amended"
+    critic_action_input: Literal["amended", "raw"] = "amended"
     """What the critic is shown of an action: what the amender makes of it, or the raw action."""
     hidden: int = 64
     """Units of each of the three hidden layers."""
@@ -122,7 +123,7 @@ class Embedding(nn.Embedding):
         """Leave the values as they are."""
 
 
-class FlatTrunk(nn.Module):
+class MlpTrunk(nn.Module):
     """Three hidden layers over (state, x, actor step) of all users in one vector."""
 
     def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
@@ -152,7 +153,7 @@ class FlatTrunk(nn.Module):
         return out.view(len(out), -1, ACTION_DIM)
 
 
-class SetTrunk(nn.Module):
+class DeepSetsTrunk(nn.Module):
     """The same layers for every user, each with the mean over active users added."""
 
     def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
@@ -209,7 +210,7 @@ class MlpActor(nn.Module):
         return torch.tanh(self.trunk.estimate(self.trunk.encode(slot), None, 0))
 
 
-class FlatCritic(nn.Module):
+class MlpCritic(nn.Module):
     """Slot and action -> one value of the slot [env, 1]."""
 
     def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
@@ -231,7 +232,7 @@ class FlatCritic(nn.Module):
         return out
 
 
-class SetCritic(nn.Module):
+class DeepSetsCritic(nn.Module):
     """Slot and action -> each user's own value [env, user]."""
 
     def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
@@ -271,13 +272,13 @@ class QNet(nn.Module):
 
 
 Actor = MlpActor | DiffusionActor
-Critic = FlatCritic | SetCritic
+Critic = MlpCritic | DeepSetsCritic
 
 
 def build_actor(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -> Actor:
     """Return a new actor; ``rng`` draws its weights."""
     num_noises = config.chain_len if config.actor == "diffusion" else 0
-    trunk_class = SetTrunk if config.form == "set" else FlatTrunk
+    trunk_class = DeepSetsTrunk if config.architecture == "deep_sets" else MlpTrunk
     trunk = trunk_class(sizes, config.hidden, num_noises)
     draw_weights(trunk, rng)
     if config.actor == "mlp":
@@ -290,7 +291,7 @@ def build_critic(
     config: NetConfig, sizes: SlotSizes, rng: np.random.Generator, amend: Amend | None = None
 ) -> Critic:
     """Return a new critic; ``rng`` draws its weights. Without ``amend`` it reads raw actions."""
-    critic_class = SetCritic if config.form == "set" else FlatCritic
+    critic_class = DeepSetsCritic if config.architecture == "deep_sets" else MlpCritic
     critic = critic_class(sizes, config.hidden, amend)
     draw_weights(critic, rng)
     return critic

@@ -85,7 +85,7 @@ class WorkloadConfig:
         for row in self.transitions:
             require(
                 min(row) >= 0 and abs(sum(row) - 1) < 1e-9,
-                f"each row of transitions must be chances that sum to 1, got {list(row)}",
+                f"each row of transitions must be probabilities that sum to 1, got {list(row)}",
             )
 
 

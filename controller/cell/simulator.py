@@ -135,7 +135,7 @@ class Simulator:
 
     @property
     def popularity(self) -> Array:
-        """True chances [env, frame, model] of the whole episode: for clairvoyant bounds only."""
+        """True probabilities [env, frame, model] of an episode: for clairvoyant bounds only."""
         return self._popularity
 
     def reset(self) -> FrameArrays:
@@ -165,10 +165,10 @@ class Simulator:
             self._popularity_rng,
             (self.num_envs,),
         )
-        path = [popularity.chances]
+        path = [popularity.probabilities]
         for _ in range(scenario.num_frames - 1):
             popularity.step()
-            path.append(popularity.chances)
+            path.append(popularity.probabilities)
         return np.stack(path, axis=1)
 
     def observe_frame(self) -> FrameArrays:
@@ -213,8 +213,10 @@ class Simulator:
         if not (self._is_decided or self.is_over):
             raise ValueError(f"frame {self._frame} needs apply_caches before observe_slot")
         self._cell.step(scenario.slot_s)
-        chances = self._popularity[:, min(self._frame, scenario.num_frames - 1)]
-        requests = draw_requests(scenario.workload, chances, scenario.num_users, self._requests_rng)
+        probabilities = self._popularity[:, min(self._frame, scenario.num_frames - 1)]
+        requests = draw_requests(
+            scenario.workload, probabilities, scenario.num_users, self._requests_rng
+        )
         is_loaded = self._caches & (self._ready_s <= self._slot * scenario.slot_s)
         self._observed = slot_arrays(
             self.table,

@@ -47,7 +47,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
 
 def zipf(count: int, skew: float) -> NDArray[np.float64]:
-    """Return the chances of ranks 1..count, proportional to ``rank ** -skew``.
+    """Return the probabilities of ranks 1..count, proportional to ``rank ** -skew``.
 
     >>> [round(float(p), 4) for p in zipf(3, 1.0)]
     [0.5455, 0.2727, 0.1818]
@@ -57,7 +57,7 @@ def zipf(count: int, skew: float) -> NDArray[np.float64]:
 
 
 class Popularity:
-    """The chances of each model; ``step`` moves them on by one frame.
+    """The probabilities of each model; ``step`` moves them on by one frame.
 
     ``shape`` is () for one run, or (env,) for as many side by side; it leads every array.
     """
@@ -83,11 +83,11 @@ class Popularity:
         return np.asarray(self._config.zipf_skews)[self._state]
 
     @property
-    def chances(self) -> NDArray[np.float64]:
+    def probabilities(self) -> NDArray[np.float64]:
         """Chances [..., model] of this frame."""
-        chances = np.empty(self._ranking.shape)
-        np.put_along_axis(chances, self._ranking, self._zipf[self._state], axis=-1)
-        return chances
+        probabilities = np.empty(self._ranking.shape)
+        np.put_along_axis(probabilities, self._ranking, self._zipf[self._state], axis=-1)
+        return probabilities
 
     def step(self) -> None:
         """Move the skew's chain on and let the ranking drift."""
@@ -111,15 +111,15 @@ class Requests:
 
 def draw_requests(
     config: WorkloadConfig,
-    chances: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     num_users: int,
     rng: np.random.Generator,
 ) -> Requests:
     """Return the requests of one slot, models drawn by ``chances`` [..., model]."""
-    shape = (*chances.shape[:-1], num_users)
+    shape = (*probabilities.shape[:-1], num_users)
     return Requests(
         asks=rng.random(shape) < config.request_probability,
-        models=_draw_index(np.cumsum(chances, axis=-1), rng, (num_users,)),
+        models=_draw_index(np.cumsum(probabilities, axis=-1), rng, (num_users,)),
         offset_frac=_LATEST_FRAC * rng.random(shape),
     )
 
@@ -127,7 +127,7 @@ def draw_requests(
 def _draw_index(
     cumulative: NDArray[np.float64], rng: np.random.Generator, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Return indices [..., *shape] drawn by cumulative chances [..., index]."""
+    """Return indices [..., *shape] drawn by cumulative probabilities [..., index]."""
     leading, count = cumulative.shape[:-1], cumulative.shape[-1]
     bounds = cumulative[..., :-1].reshape(*leading, *(1 for _ in shape), count - 1)
     return np.asarray((rng.random((*leading, *shape))[..., None] >= bounds).sum(axis=-1))
@@ -149,7 +149,7 @@ def draw(
     for slot_index in range(num_frames * slots_per_frame):
         if slot_index and slot_index % slots_per_frame == 0:
             popularity.step()
-        requests = draw_requests(config, popularity.chances, num_users, rng)
+        requests = draw_requests(config, popularity.probabilities, num_users, rng)
         lines = rng.integers(len(prompts), size=num_users)
         seeds = rng.integers(2**31, size=num_users)
         in_slot = [

@@ -182,14 +182,14 @@ class StaticCaching:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class Scheduled:
     """What a plan [env, frame, node, model] of one episode says."""
 
-    plan: Bools
+    schedule: Bools
 
     def __call__(self, frame: FrameArrays) -> Bools:
         """Return caches [env, node, model]."""
-        return self.plan[:, frame.frame]
+        return self.schedule[:, frame.frame]
 
 
 class Clairvoyant:
@@ -198,13 +198,13 @@ class Clairvoyant:
     def __init__(self, simulator: Simulator, rng: np.random.Generator) -> None:
         self._simulator = simulator
         self._bound = CachingBound(simulator.scenario, simulator.table, rng)
-        self._plan: Bools | None = None
+        self._schedule: Bools | None = None
 
     def __call__(self, frame: FrameArrays) -> Bools:
         """Return caches [env, node, model]."""
-        if frame.frame == 0 or self._plan is None:
-            self._plan = self._bound.plan(self._simulator.popularity)
-        return self._plan[:, frame.frame]
+        if frame.frame == 0 or self._schedule is None:
+            self._schedule = self._bound.cache_schedule(self._simulator.popularity)
+        return self._schedule[:, frame.frame]
 
 
 def equal(slot: SlotArrays) -> AllocationArrays:

@@ -1,7 +1,7 @@
 """The clairvoyant caching bound: the best caches when the true popularity of every frame is known.
 
 Owns the choice of caches that nobody without that knowledge can beat on average. Refuses what it
-could not know: the requests themselves, of which it knows the chances only.
+could not know: the requests themselves, of which it knows the probabilities only.
 
 A set of models is rated by its expected slot: over sampled requests, misses pay for the cloud, and
 the hits' best value within the budget is taken from the dual of the knapsack's linear relaxation,
@@ -66,11 +66,11 @@ class CachingBound:
         self._sorted_bits = bits[self._order]
         self._worth = _worth(scenario, table)
 
-    def plan(self, popularity: Array) -> Bools:
+    def cache_schedule(self, popularity: Array) -> Bools:
         """Return the best caches [env, frame, node, model] for popularity [env, frame, model]."""
         return self._by_node(popularity, self._best_sequence)
 
-    def static_plan(self, popularity: Array) -> Bools:
+    def static_cache_schedule(self, popularity: Array) -> Bools:
         """Return the same when one set must do for all frames, chosen for all of them."""
         return self._by_node(
             popularity, lambda values: np.full(len(values), values.sum(axis=0).argmax())
@@ -81,7 +81,7 @@ class CachingBound:
         caches = np.zeros((num_envs, num_frames, self._scenario.num_nodes, num_models), dtype=bool)
         nodes = range(self._scenario.num_nodes)
         for env in range(num_envs):
-            counts = [self._sample_counts(chances) for chances in popularity[env]]
+            counts = [self._sample_counts(probabilities) for probabilities in popularity[env]]
             for _ in range(_SWEEPS if len(nodes) > 1 else 1):
                 for node in nodes:
                     others = np.delete(caches[env], node, axis=1)
@@ -91,13 +91,13 @@ class CachingBound:
                     caches[env, :, node] = self._sets[choose(values)]
         return caches
 
-    def _sample_counts(self, chances: Array) -> Array:
+    def _sample_counts(self, probabilities: Array) -> Array:
         """Return sampled requests of each model in a slot, [sample, model]."""
-        repeated = np.broadcast_to(chances, (_NUM_SAMPLES, len(chances)))
+        repeated = np.broadcast_to(probabilities, (_NUM_SAMPLES, len(probabilities)))
         drawn = draw_requests(
             self._scenario.workload, repeated, self._scenario.num_users, self._rng
         )
-        hot = drawn.models[..., None] == np.arange(len(chances))
+        hot = drawn.models[..., None] == np.arange(len(probabilities))
         return (hot & drawn.asks[..., None]).sum(axis=1).astype(float)
 
     def _values(self, counts: Array, others: Bools) -> Array:

@@ -10,7 +10,7 @@ from functools import partial
 from controller.cell.scenario import ScenarioConfig, read_models
 from controller.policies.baselines import BASELINES, Allocating, allocation_rule, build
 from controller.policies.policy import ArrayPolicy
-from controller.policies.scores import Measured, Yard
+from controller.policies.scores import EvaluationEpisode, Measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,25 +33,29 @@ class Rating:
         return float(sum(getattr(one, quantity) for one in self.measured) / len(self.measured))
 
 
-class Course:
+class EvaluationSuite:
     """Episodes of one scenario, one for each seed, the same for every policy."""
 
     def __init__(self, scenario: ScenarioConfig, *, seeds: Sequence[int], num_envs: int) -> None:
         table = read_models(scenario)
         self._scenario = scenario
-        self._yards = [Yard(scenario, table, num_envs=num_envs, seed=seed) for seed in seeds]
-        self._known = [yard.yardsticks() for yard in self._yards]
+        self._episodes = [
+            EvaluationEpisode(scenario, table, num_envs=num_envs, seed=seed) for seed in seeds
+        ]
+        self._known = [episode.reference_scores() for episode in self._episodes]
 
-    def rate(self, name: str, policy_of: Callable[[Yard], ArrayPolicy]) -> Rating:
+    def rate(self, name: str, policy_of: Callable[[EvaluationEpisode], ArrayPolicy]) -> Rating:
         """Return what a whole policy scores; ``policy_of`` makes it for an episode."""
-        measured = tuple(yard.measure(policy_of(yard)) for yard in self._yards)
+        measured = tuple(episode.measure(policy_of(episode)) for episode in self._episodes)
         pairs = zip(self._known, measured, strict=True)
         scores = tuple(known.score(one.utility) for known, one in pairs)
         return Rating(policy=name, scores=scores, measured=measured)
 
-    def rate_allocation(self, name: str, rule_of: Callable[[Yard], Allocating]) -> Rating:
+    def rate_allocation(
+        self, name: str, rule_of: Callable[[EvaluationEpisode], Allocating]
+    ) -> Rating:
         """Return what an allocation rule scores with the oracle's caches."""
-        measured = tuple(yard.measure_allocation(rule_of(yard)) for yard in self._yards)
+        measured = tuple(episode.measure_allocation(rule_of(episode)) for episode in self._episodes)
         pairs = zip(self._known, measured, strict=True)
         scores = tuple(known.allocation_score(one.utility) for known, one in pairs)
         return Rating(policy=name, scores=scores, measured=measured)
@@ -67,9 +71,9 @@ class Course:
             yield self.rate_allocation(name, partial(_allocation, name, self._scenario))
 
 
-def _baseline(name: str, yard: Yard) -> ArrayPolicy:
-    return build(name, yard.simulator(), yard.rng)
+def _baseline(name: str, episode: EvaluationEpisode) -> ArrayPolicy:
+    return build(name, episode.simulator(), episode.rng)
 
 
-def _allocation(name: str, scenario: ScenarioConfig, yard: Yard) -> Allocating:
-    return allocation_rule(name, scenario, yard.rng)
+def _allocation(name: str, scenario: ScenarioConfig, episode: EvaluationEpisode) -> Allocating:
+    return allocation_rule(name, scenario, episode.rng)

@@ -1,6 +1,6 @@
 """How good a policy is: measured utilities, normalised scores, intervals over seeds, lever tables.
 
-Owns the yardsticks. Refuses to decide and to write files.
+Owns the reference_scores. Refuses to decide and to write files.
 
     score = (policy - floor) / (oracle - floor)
 
@@ -24,8 +24,8 @@ from controller.cell.simulator import Simulator
 from controller.policies.baselines import (
     Allocating,
     Pair,
-    Planned,
     RandomCaching,
+    Scheduled,
     allocation_rule,
     equal,
 )
@@ -132,7 +132,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Yardsticks:
+class ReferenceScores:
     """What one seed's episode gives its references: mean utilities of a request."""
 
     floor: float
@@ -149,7 +149,7 @@ class Yardsticks:
         return float(normalised(utility, self.equal_allocation, self.oracle))
 
 
-class Yard:
+class EvaluationEpisode:
     """One seed's episode, again and again for each policy that is measured on it."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Yard:
     ) -> None:
         self._scenario, self._table, self._num_envs, self._seed = scenario, table, num_envs, seed
         self._bound = CachingBound(scenario, table, self.rng)
-        self._plan: Bools | None = None
+        self._schedule: Bools | None = None
 
     @property
     def rng(self) -> np.random.Generator:
@@ -174,19 +174,19 @@ class Yard:
 
     def measure_allocation(self, allocating: Allocating) -> Measured:
         """Return what an allocation rule makes of it with the oracle's caches."""
-        if self._plan is None:
-            self._plan = self._bound.plan(self.simulator().popularity)
-        return self.measure(Pair(Planned(self._plan), allocating))
+        if self._schedule is None:
+            self._schedule = self._bound.cache_schedule(self.simulator().popularity)
+        return self.measure(Pair(Scheduled(self._schedule), allocating))
 
     def measure_static(self, allocating: Allocating) -> Measured:
         """Return the same with one set for all frames, the best in hindsight."""
-        plan = self._bound.static_plan(self.simulator().popularity)
-        return self.measure(Pair(Planned(plan), allocating))
+        plan = self._bound.static_cache_schedule(self.simulator().popularity)
+        return self.measure(Pair(Scheduled(plan), allocating))
 
-    def yardsticks(self) -> Yardsticks:
+    def reference_scores(self) -> ReferenceScores:
         """Return the episode's references."""
         optimal = allocation_rule("oracle", self._scenario, self.rng)
-        return Yardsticks(
+        return ReferenceScores(
             floor=self.measure(Pair(RandomCaching(self.rng), equal)).utility,
             oracle=self.measure_allocation(optimal).utility,
             equal_allocation=self.measure_allocation(equal).utility,
@@ -227,14 +227,14 @@ def levers(
 
     scores: dict[str, list[float]] = {}
     for seed in seeds:
-        yard = Yard(scenario, table, num_envs=num_envs, seed=seed)
-        yardsticks = yard.yardsticks()
+        episode = EvaluationEpisode(scenario, table, num_envs=num_envs, seed=seed)
+        reference_scores = episode.reference_scores()
         for name, measured in (
-            ("equal bandwidth", yard.measure_allocation(equal_bandwidth)),
-            ("equal steps", yard.measure_allocation(equal_steps)),
-            ("static caching", yard.measure_static(best)),
+            ("equal bandwidth", episode.measure_allocation(equal_bandwidth)),
+            ("equal steps", episode.measure_allocation(equal_steps)),
+            ("static caching", episode.measure_static(best)),
         ):
-            scores.setdefault(name, []).append(yardsticks.score(measured.utility))
+            scores.setdefault(name, []).append(reference_scores.score(measured.utility))
     return tuple(Lever(name=name, scores=tuple(values)) for name, values in scores.items())
 
 

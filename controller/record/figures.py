@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from controller.cell.dynamics import CAUSES
-from controller.record.request_log import Row
+from controller.record.request_log import RequestRecord
 from controller.record.summary import Summary
 
 _CAUSE_COLOURS = ("#9aa5b1", "#c98a1b", "#d1495b", "#8a5aa8", "#1b6ca8", "#444444", "#3a8f5c")
@@ -36,7 +36,7 @@ def latency(groups: Mapping[str, Summary]) -> bytes:
     return _png(figure)
 
 
-def timeline(rows: Sequence[Row], num_frames: int, slots_per_frame: int) -> bytes:
+def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: int) -> bytes:
     """Return a PNG of how the requests of each slot ended, and their mean utility."""
     count = num_frames * slots_per_frame
     counts = {ending: np.zeros(count) for ending in _ENDINGS}

@@ -25,7 +25,7 @@ from controller.record.document import (
     to_html,
     to_markdown,
 )
-from controller.record.request_log import CacheRow, NodeRow, RequestLog, Row
+from controller.record.request_log import CacheRecord, NodeRecord, RequestLog, RequestRecord
 from controller.record.summary import Summary, grouped, summarise
 from profiling import records
 from profiling.records import Profile
@@ -77,7 +77,7 @@ def read(file: Path, cls: type[T]) -> T:
         raise ConfigError(f"{file}: {error}") from error
 
 
-def _overview(config: RunConfig, rows: Sequence[Row], name: str) -> list[Block]:
+def _overview(config: RunConfig, rows: Sequence[RequestRecord], name: str) -> list[Block]:
     whole = summarise(rows)
     seconds = config.num_slots * config.slot_s
     blocks: list[Block] = [
@@ -127,7 +127,7 @@ def _overview(config: RunConfig, rows: Sequence[Row], name: str) -> list[Block]:
     return blocks
 
 
-def _latency(rows: Sequence[Row]) -> list[Block]:
+def _latency(rows: Sequence[RequestRecord]) -> list[Block]:
     served = [row for row in rows if row.status == "served"]
     if not served:
         return [Heading("Latency by cause"), Paragraph("No request was served.")]
@@ -157,7 +157,7 @@ def _latency(rows: Sequence[Row]) -> list[Block]:
     ]
 
 
-def _tables(rows: Sequence[Row], nodes: Sequence[NodeRow]) -> list[Block]:
+def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[Block]:
     head = [
         "model",
         "node",
@@ -217,7 +217,9 @@ def _model_cells(group: Summary) -> list[str]:
     ]
 
 
-def _decisions(config: RunConfig, rows: Sequence[Row], caches: Sequence[CacheRow]) -> list[Block]:
+def _decisions(
+    config: RunConfig, rows: Sequence[RequestRecord], caches: Sequence[CacheRecord]
+) -> list[Block]:
     asked = {
         frame: Counter(row.model_id for row in rows if row.frame == frame)
         for frame in range(config.num_frames)
@@ -242,7 +244,7 @@ def _decisions(config: RunConfig, rows: Sequence[Row], caches: Sequence[CacheRow
     ]
 
 
-def _gallery(folder: Path, rows: Sequence[Row]) -> list[Block]:
+def _gallery(folder: Path, rows: Sequence[RequestRecord]) -> list[Block]:
     pictures = [
         Picture(
             row.image_path,

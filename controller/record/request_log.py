@@ -17,7 +17,7 @@ Ending = Literal["served", "rejected", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class RequestRecord:
     """One request; the columns of the table ``requests``."""
 
     request_id: str
@@ -62,7 +62,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CacheRow:
+class CacheRecord:
     """One node's part of a caching decision; the columns of the table ``caches``."""
 
     frame: int
@@ -75,7 +75,7 @@ class CacheRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NodeRow:
+class NodeRecord:
     """A node of the run; the columns of the table ``nodes``."""
 
     node_id: str
@@ -127,7 +127,7 @@ class RequestLog:
     ) -> None:
         self._db.close()
 
-    def open(self, row: Row) -> None:
+    def open(self, row: RequestRecord) -> None:
         """Insert a request.
 
         Raises:
@@ -157,30 +157,30 @@ class RequestLog:
         """Say where a request's image is kept."""
         self._db.execute("UPDATE requests SET image_path=? WHERE request_id=?", (path, request_id))
 
-    def write_cache(self, row: CacheRow) -> None:
+    def write_cache(self, row: CacheRecord) -> None:
         """Record a node's part of a caching decision; again, to complete it."""
         self._insert("INSERT OR REPLACE", "caches", row)
 
-    def write_node(self, row: NodeRow) -> None:
+    def write_node(self, row: NodeRecord) -> None:
         """Record a node's state."""
         self._insert("INSERT OR REPLACE", "nodes", row)
 
-    def find(self, request_id: str) -> Row | None:
+    def find(self, request_id: str) -> RequestRecord | None:
         """Return one request."""
-        rows = self._select(Row, "requests WHERE request_id=?", (request_id,))
+        rows = self._select(RequestRecord, "requests WHERE request_id=?", (request_id,))
         return rows[0] if rows else None
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RequestRecord]:
         """Return every request in the order of submission."""
-        return self._select(Row, "requests ORDER BY rowid")
+        return self._select(RequestRecord, "requests ORDER BY rowid")
 
-    def caches(self) -> list[CacheRow]:
+    def caches(self) -> list[CacheRecord]:
         """Return every caching decision."""
-        return self._select(CacheRow, "caches ORDER BY frame, node_id")
+        return self._select(CacheRecord, "caches ORDER BY frame, node_id")
 
-    def nodes(self) -> list[NodeRow]:
+    def nodes(self) -> list[NodeRecord]:
         """Return every node."""
-        return self._select(NodeRow, "nodes ORDER BY rowid")
+        return self._select(NodeRecord, "nodes ORDER BY rowid")
 
     def counts(self) -> dict[str, int]:
         """Return how many requests there are of each status."""
@@ -204,7 +204,7 @@ class RequestLog:
         )
 
     def _change(self, request_id: str, values: dict[str, Any]) -> bool:
-        unknown = values.keys() - {field.name for field in fields(Row)}
+        unknown = values.keys() - {field.name for field in fields(RequestRecord)}
         if unknown:
             raise ValueError(f"requests has no column {sorted(unknown)}")
         settings = ", ".join(f"{name}=?" for name in values)
@@ -229,7 +229,7 @@ class RequestLog:
 
 
 _TABLES: tuple[tuple[str, type[Any], str], ...] = (
-    ("requests", Row, "request_id"),
-    ("caches", CacheRow, "frame, node_id"),
-    ("nodes", NodeRow, "node_id"),
+    ("requests", RequestRecord, "request_id"),
+    ("caches", CacheRecord, "frame, node_id"),
+    ("nodes", NodeRecord, "node_id"),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.cell.dynamics import CAUSES
-from controller.record.request_log import Row
+from controller.record.request_log import RequestRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class Summary:
     """Mean of each of CAUSES over the served requests; they sum to total_s."""
 
 
-def summarise(rows: Sequence[Row]) -> Summary:
+def summarise(rows: Sequence[RequestRecord]) -> Summary:
     """Return the numbers of some requests."""
     served = [row for row in rows if row.status == "served"]
     totals = [row.total_s for row in served if row.total_s is not None]
@@ -57,10 +57,10 @@ def summarise(rows: Sequence[Row]) -> Summary:
 
 
 def grouped(
-    rows: Iterable[Row], key: Callable[[Row], tuple[str, ...]]
-) -> dict[tuple[str, ...], list[Row]]:
+    rows: Iterable[RequestRecord], key: Callable[[RequestRecord], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[RequestRecord]]:
     """Return the rows by key, keys sorted."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[RequestRecord]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return dict(sorted(groups.items()))

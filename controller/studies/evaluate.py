@@ -19,7 +19,7 @@ from rich.console import Console
 
 from controller.cell import scenario as scenarios
 from controller.cell.scenario import ScenarioConfig
-from controller.policies.evaluation import Course, Rating
+from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.policies.scores import iqm, iqm_interval
 from controller.training import checkpoints, run_folder
 from controller.training.learned_policy import LearnedPolicy
@@ -73,15 +73,15 @@ def report(
 
     The first rates whole policies, the second allocations with the oracle's caches.
     """
-    course = Course(scenario, seeds=seeds, num_envs=num_envs)
+    suite = EvaluationSuite(scenario, seeds=seeds, num_envs=num_envs)
 
     yield _HEADER.format("policy", "score")
-    yield _row(course.rate("t2drl", lambda _: policy))
-    yield from map(_row, course.baselines())
+    yield _row(suite.rate("t2drl", lambda _: policy))
+    yield from map(_row, suite.baselines())
 
     yield "\n" + _HEADER.format("allocation", "allocation score")
-    yield _row(course.rate_allocation("t2drl", lambda _: policy.decide_allocations))
-    yield from map(_row, course.allocations())
+    yield _row(suite.rate_allocation("t2drl", lambda _: policy.decide_allocations))
+    yield from map(_row, suite.allocations())
 
 
 def _row(rating: Rating) -> str:

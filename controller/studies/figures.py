@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from controller.policies.evaluation import Rating
 from controller.policies.scores import Estimate, estimate
-from controller.studies.results import baselines, labelled, places, records
+from controller.studies.results import baselines, labelled, records, scenario_results
 from controller.studies.study import SCENARIO, Cell, CellRecord, StudyConfig, Value
 
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
@@ -36,7 +36,7 @@ def draw(study: StudyConfig, cells: Sequence[Cell], results: Path) -> Figure:
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(study.title)
-    if study.alone:
+    if study.one_at_a_time:
         _draw_values(figure, study, cells, results)
     else:
         _draw_learning(figure, cells, results)
@@ -44,7 +44,7 @@ def draw(study: StudyConfig, cells: Sequence[Cell], results: Path) -> Figure:
 
 
 def _draw_learning(figure: Figure, cells: Sequence[Cell], results: Path) -> None:
-    found = list(places(cells, results))
+    found = list(scenario_results(cells, results))
     if not found:
         return
     figure.set_size_inches(4.2 * len(found), 5.4)
@@ -78,9 +78,11 @@ def _learning_curve(
 
 def _draw_values(figure: Figure, study: StudyConfig, cells: Sequence[Cell], results: Path) -> None:
     """Draw a column for each key of ``alone`` and a row for each quantity."""
-    figure.set_size_inches(2.9 * len(study.alone), 2.0 * len(_QUANTITIES) + 0.6)
-    panels = figure.subplots(len(_QUANTITIES), len(study.alone), squeeze=False, sharex="col")
-    for key, column in zip(study.alone, panels.T, strict=True):
+    figure.set_size_inches(2.9 * len(study.one_at_a_time), 2.0 * len(_QUANTITIES) + 0.6)
+    panels = figure.subplots(
+        len(_QUANTITIES), len(study.one_at_a_time), squeeze=False, sharex="col"
+    )
+    for key, column in zip(study.one_at_a_time, panels.T, strict=True):
         trained, plain = _against(key, cells, results)
         for axes, quantity in zip(column, _QUANTITIES, strict=True):
             _draw_panel(axes, trained, plain, quantity)
@@ -95,9 +97,9 @@ def _against(key: str, cells: Sequence[Cell], results: Path) -> tuple[_Ratings, 
     trained: _Ratings = {}
     plain: _Ratings = {}
     for cell in cells:
-        if cell.alone is None or cell.alone[0] != key:
+        if cell.one_at_a_time is None or cell.one_at_a_time[0] != key:
             continue
-        x = _position(cell.alone[1])
+        x = _position(cell.one_at_a_time[1])
         for record in records([cell], results):
             name = labelled(cell.labels) or "T2DRL"
             trained.setdefault(name, {}).setdefault(x, []).append(record.whole)

@@ -19,7 +19,7 @@ from controller.studies.study import (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
+class VariantResults:
     """Trainings that differ in their seeds alone."""
 
     name: str
@@ -27,25 +27,25 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class ScenarioResults:
     """A scenario that anything is recorded of."""
 
     name: str
-    trained: tuple[Trained, ...]
+    trained: tuple[VariantResults, ...]
     baselines: BaselineRecord | None
 
 
-def places(cells: Sequence[Cell], folder: Path) -> Iterator[Place]:
+def scenario_results(cells: Sequence[Cell], folder: Path) -> Iterator[ScenarioResults]:
     """Yield the scenarios that anything is recorded of, in the study's order."""
     for here in _grouped(cells, lambda cell: cell.baselines):
         trained = tuple(
-            Trained(name=_point_name(alike), records=records(alike, folder))
-            for alike in _grouped(here, lambda cell: cell.point)
+            VariantResults(name=_point_name(alike), records=records(alike, folder))
+            for alike in _grouped(here, lambda cell: cell.group)
         )
         recorded = tuple(one for one in trained if one.records)
         known = baselines(here[0], folder)
         if recorded or known:
-            yield Place(name=_place_name(here), trained=recorded, baselines=known)
+            yield ScenarioResults(name=_place_name(here), trained=recorded, baselines=known)
 
 
 def records(cells: Iterable[Cell], folder: Path) -> tuple[CellRecord, ...]:
@@ -80,16 +80,16 @@ def _point_name(alike: Sequence[Cell]) -> str:
 
 def _name(cell: Cell) -> str:
     labels = dict(cell.labels)
-    if cell.alone and not cell.alone[0].startswith(SCENARIO):
-        labels[cell.alone[0].rpartition(".")[2]] = cell.alone[1]
+    if cell.one_at_a_time and not cell.one_at_a_time[0].startswith(SCENARIO):
+        labels[cell.one_at_a_time[0].rpartition(".")[2]] = cell.one_at_a_time[1]
     return labelled(labels)
 
 
 def _place_name(here: Sequence[Cell]) -> str:
     """Return the scenario's name with what was changed in it; several changes to nothing: none."""
     names = {
-        f"{cell.place}, {cell.alone[0].rpartition('.')[2]} {cell.alone[1]}"
-        if cell.alone and cell.alone[0].startswith(SCENARIO)
+        f"{cell.place}, {cell.one_at_a_time[0].rpartition('.')[2]} {cell.one_at_a_time[1]}"
+        if cell.one_at_a_time and cell.one_at_a_time[0].startswith(SCENARIO)
         else cell.place
         for cell in here
     }

@@ -55,11 +55,11 @@ class StudyConfig:
     """Of the trainings."""
     grid: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     """Dotted key of the training's configuration -> its values, in every combination."""
-    points: tuple[dict[str, Value], ...] = ()
+    variants: tuple[dict[str, Value], ...] = ()
     """Dotted keys -> values, one set after the other at each point of the grid."""
-    alone: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-    """As the grid, or after "scenario." a key of the scenario's; but each value alone, all else as
-    at the point. The figure has a column for each key, its values on the x axis."""
+    one_at_a_time: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """As the grid, or after "scenario." a key of the scenario's; but one value at a time, all else
+    as in the group. The figure has a column for each key, its values on the x axis."""
     test_episodes: int = 5
     """Episodes that trained policies and baselines are rated on; no training sees them."""
     test_envs: int = 8
@@ -72,8 +72,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ValueError("seeds must not be empty")
-        if not (self.grid or self.points or self.alone):
-            raise ValueError("grid, points and alone must not all be empty")
+        if not (self.grid or self.variants or self.one_at_a_time):
+            raise ValueError("grid, variants and one_at_a_time must not all be empty")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds must differ, got {list(self.seeds)}")
         for name in ("test_episodes", "test_envs"):
@@ -89,7 +89,7 @@ class Cell:
 
     labels: dict[str, Value]
     """Its point of the grid: the last part of each key -> the value."""
-    alone: tuple[str, Value] | None
+    one_at_a_time: tuple[str, Value] | None
     """What differs alone from that point: key and value."""
     config: TrainConfig
     scenario: ScenarioConfig
@@ -110,7 +110,7 @@ class Cell:
         return f"{self.place}-{who}-s{self.config.seed}-{_hash(told)}"
 
     @property
-    def point(self) -> str:
+    def group(self) -> str:
         """Its name but for the seed: trainings that share it are alike."""
         return replace(self, config=replace(self.config, seed=0)).name
 
@@ -127,7 +127,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
+class CurvePoint:
     """An evaluation during a training, on the episode kept for this."""
 
     episode: int
@@ -142,10 +142,10 @@ class CellRecord:
     """What a finished training leaves."""
 
     labels: dict[str, Value]
-    alone: tuple[str, Value] | None
+    one_at_a_time: tuple[str, Value] | None
     config: TrainConfig
     manifest: Manifest
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
     whole: Rating
     """The trained policy on the test episodes."""
     allocation: Rating
@@ -163,24 +163,26 @@ class BaselineRecord:
 
 
 def cells(study: StudyConfig) -> tuple[Cell, ...]:
-    """Return the trainings: all points in order, at each what differs alone, then all seeds.
+    """Return the trainings: all points in order, at each one value at a time, then all seeds.
 
     Raises:
         ConfigError: a key that a training has not, a refused value, a scenario that is not there.
     """
-    alone = [(key, value) for key, values in study.alone.items() for value in values]
+    one_at_a_time = [
+        (key, value) for key, values in study.one_at_a_time.items() for value in values
+    ]
     found = []
     combinations = itertools.product(*study.grid.values())
-    for values, listed in itertools.product(combinations, study.points or ({},)):
+    for values, listed in itertools.product(combinations, study.variants or ({},)):
         point = dict(zip(study.grid, values, strict=True)) | listed
-        for varied in alone or (None,):
+        for varied in one_at_a_time or (None,):
             in_scenario, in_training = _split(varied)
             config = _changed(study.train, point | in_training)
             scenario = _changed(scenarios.load(config.scenario), in_scenario)
             found += [
                 Cell(
                     labels={key.rpartition(".")[2]: value for key, value in point.items()},
-                    alone=varied,
+                    one_at_a_time=varied,
                     config=replace(config, seed=seed),
                     scenario=scenario,
                     test_episodes=study.test_episodes,

@@ -31,13 +31,13 @@ import torch
 from rich.console import Console
 
 from controller.cell.config import ROOT
-from controller.policies.evaluation import Course
+from controller.policies.evaluation import EvaluationSuite
 from controller.studies import table
 from controller.studies.study import (
     BaselineRecord,
     Cell,
     CellRecord,
-    Point,
+    CurvePoint,
     StudyConfig,
     cells,
     read,
@@ -163,18 +163,18 @@ def _record(results: Path, cell: Cell) -> Path:
     return results / f"{cell.name}.json"
 
 
-def _course(cell: Cell) -> Course:
-    return Course(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
+def _suite(cell: Cell) -> EvaluationSuite:
+    return EvaluationSuite(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
 
 
 def rate_baselines(cell: Cell) -> BaselineRecord:
     """Rate the baselines on a cell's test episodes."""
-    course = _course(cell)
+    suite = _suite(cell)
     return BaselineRecord(
         scenario=cell.config.scenario,
         manifest=manifest.collect(),
-        whole=tuple(course.baselines()),
-        allocation=tuple(course.allocations()),
+        whole=tuple(suite.baselines()),
+        allocation=tuple(suite.allocations()),
     )
 
 
@@ -186,34 +186,34 @@ def run_cell(cell: Cell, study: str) -> CellRecord:
         run_folder.describe(folder, cell.config, cell.scenario)
     logs.setup("INFO", folder / "events.log")
     torch.set_num_threads(1)
-    points = Points(folder / "points.jsonl", cell)
+    points = CurveRecorder(folder / "points.jsonl", cell)
     train.train(cell.config, cell.scenario, folder, points)
     policy = checkpoints.load(folder, cell.scenario)
-    course = _course(cell)
+    suite = _suite(cell)
     return CellRecord(
         labels=cell.labels,
-        alone=cell.alone,
+        one_at_a_time=cell.one_at_a_time,
         config=cell.config,
         manifest=read(folder / "manifest.json", manifest.Manifest),
         points=tuple(points.points),
-        whole=course.rate("t2drl", lambda _: policy),
-        allocation=course.rate_allocation("t2drl", lambda _: policy.decide_allocations),
+        whole=suite.rate("t2drl", lambda _: policy),
+        allocation=suite.rate_allocation("t2drl", lambda _: policy.decide_allocations),
     )
 
 
-class Points(Progress):
+class CurveRecorder(Progress):
     """Evaluations so far, with the seconds of one core that they took, kept across restarts."""
 
     def __init__(self, file: Path, cell: Cell) -> None:
         super().__init__()
         self._file, self._num_frames_each = file, cell.scenario.num_frames
-        self.points: list[Point] = []
+        self.points: list[CurvePoint] = []
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Drop what a crash left behind after the checkpoint."""
         super().begin(num_done, num_frames)
         lines = self._file.read_text().splitlines() if self._file.is_file() else []
-        known = [configs.parse(json.loads(line), Point, str(self._file)) for line in lines]
+        known = [configs.parse(json.loads(line), CurvePoint, str(self._file)) for line in lines]
         self.points = [one for one in known if one.episode * self._num_frames_each <= num_done]
         self._file.write_text("".join(map(_line, self.points)))
         before_s = self.points[-1].cpu_s if self.points else 0.0
@@ -223,7 +223,7 @@ class Points(Progress):
         """Keep a row's evaluation."""
         if "evaluation/score" not in row:
             return
-        point = Point(
+        point = CurvePoint(
             episode=num_done // self._num_frames_each,
             cpu_s=self._offset_s + time.process_time(),
             score=row["evaluation/score"],
@@ -234,5 +234,5 @@ class Points(Progress):
             stream.write(_line(point))
 
 
-def _line(point: Point) -> str:
+def _line(point: CurvePoint) -> str:
     return json.dumps(asdict(point)) + "\n"

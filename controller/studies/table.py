@@ -15,7 +15,7 @@ import numpy as np
 from controller.policies.evaluation import Rating
 from controller.policies.scores import estimate
 from controller.studies import figures
-from controller.studies.results import Place, places
+from controller.studies.results import ScenarioResults, scenario_results
 from controller.studies.study import Cell, StudyConfig
 
 TABLE, FIGURE = "table.md", "scores.png"
@@ -36,10 +36,10 @@ def write(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
 
 def table(study: StudyConfig, cells: Sequence[Cell], results: Path) -> str:
     """Return one Markdown table for each scenario that anything is recorded of."""
-    return "\n\n".join(_table(study, place) for place in places(cells, results)) + "\n"
+    return "\n\n".join(_table(study, place) for place in scenario_results(cells, results)) + "\n"
 
 
-def _table(study: StudyConfig, place: Place) -> str:
+def _table(study: StudyConfig, place: ScenarioResults) -> str:
     rows = [_HEADER.format(place.name)]
     for trained in place.trained:
         whole = [record.whole for record in trained.records]

@@ -22,7 +22,7 @@ from controller.cell.dynamics import ModelCurves, lost_utility, split_latency, u
 from controller.cell.radio import MIN_RATE_BPS, RadioCell
 from controller.cell.spaces import Allocation, RequestObservation, SlotObservation
 from controller.record.config import RunConfig
-from controller.record.request_log import Ending, RequestLog, Row, now_utc
+from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
 from controller.testbed.admission import MAX_ID_CHARS, broken_limit, check_id
 from controller.testbed.registry import Registry
 from protos import tickets
@@ -208,7 +208,7 @@ class Dispatcher:
         counts, self._counts = dict(self._counts), Counter()
         return counts
 
-    def take_ended(self) -> tuple[Row, ...]:
+    def take_ended(self) -> tuple[RequestRecord, ...]:
         """Return the requests that ended since the last call."""
         ended, self._ended = self._ended, []
         return tuple(row for name in ended if (row := self._log.find(name)))
@@ -240,7 +240,7 @@ class Dispatcher:
 
     def _open(self, submission: Submission) -> None:
         self._log.open(
-            Row(
+            RequestRecord(
                 request_id=submission.request_id,
                 user_id=submission.user_id[:MAX_ID_CHARS],
                 model_id=submission.model_id[:MAX_ID_CHARS],

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from controller.cell.spaces import Allocation, CacheDecision, FrameObservation, SlotObservation
 from controller.policies.policy import Policy
-from controller.record.request_log import Row
+from controller.record.request_log import RequestRecord
 
 
 class Testbed(Protocol):
@@ -34,7 +34,7 @@ class Testbed(Protocol):
         """Grant the observed requests what was decided."""
         ...
 
-    async def collect_outcomes(self) -> tuple[Row, ...]:
+    async def collect_outcomes(self) -> tuple[RequestRecord, ...]:
         """Return the requests that ended since the last call."""
         ...
 

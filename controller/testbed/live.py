@@ -23,7 +23,7 @@ from controller.cell.spaces import (
     SlotObservation,
 )
 from controller.record.config import RunConfig
-from controller.record.request_log import CacheRow, RequestLog, Row
+from controller.record.request_log import CacheRecord, RequestLog, RequestRecord
 from controller.testbed.dispatcher import Dispatcher
 from controller.testbed.registry import Registry
 from protos.errors import EdgeError
@@ -132,7 +132,7 @@ class LiveTestbed:
         self._dispatcher.grant(self._observed, allocation)
         self._observed = None
 
-    async def collect_outcomes(self) -> tuple[Row, ...]:
+    async def collect_outcomes(self) -> tuple[RequestRecord, ...]:
         """Return the requests that ended since the last call."""
         return self._dispatcher.take_ended()
 
@@ -169,7 +169,7 @@ class LiveTestbed:
     ) -> None:
         if before:
             await asyncio.wait([before])
-        row = CacheRow(frame=frame, node_id=node_id, models=",".join(models))
+        row = CacheRecord(frame=frame, node_id=node_id, models=",".join(models))
         self._log.write_cache(row)
         began_s = time.perf_counter()
         error_text = ""
@@ -179,7 +179,7 @@ class LiveTestbed:
             error_text = f"{type(error).__name__}: {error}"
             logger.warning("SetCache: %s", error_text, extra={"node_id": node_id, "frame": frame})
         self._log.write_cache(
-            CacheRow(
+            CacheRecord(
                 frame=frame,
                 node_id=node_id,
                 models=row.models,

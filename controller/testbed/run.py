@@ -18,7 +18,7 @@ from pathlib import Path
 from controller.cell import workload
 from controller.cell.radio import RadioCell
 from controller.record.config import NodeSpec, RunConfig
-from controller.record.request_log import NodeRow, RequestLog
+from controller.record.request_log import NodeRecord, RequestLog
 from controller.testbed import inputs as run_inputs
 from controller.testbed import run_policy, server
 from controller.testbed.dispatcher import Dispatcher
@@ -269,10 +269,10 @@ def _latest_problem(log: RequestLog) -> str:
     return f"SetCache of frame {last.frame + 1} at {last.node_id}: {last.error}"
 
 
-def _node_row(registry: Registry, node_id: str) -> NodeRow:
+def _node_row(registry: Registry, node_id: str) -> NodeRecord:
     summary = next(one for one in registry.summaries() if one.node_id == node_id)
     status = next(one for one in registry.last_statuses() if one.node_id == node_id)
-    return NodeRow(
+    return NodeRecord(
         node_id=node_id,
         address=summary.address,
         role=summary.role.name.lower(),

@@ -13,8 +13,7 @@ from controller.cell.config import RadioConfig
 from controller.cell.scenario import ScenarioConfig, read_models
 from controller.policies.policy import ForOneRun
 from controller.training import run_folder as records
-from controller.training.learned_policy import LearnedPolicy
-from controller.training.one_agent import agents
+from controller.training.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
 from protos.config import ConfigError
 from protos.seeds import stream
 
@@ -38,10 +37,8 @@ def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
     if checkpoint is None:
         raise ConfigError(f"{folder} holds no checkpoint yet")
     rng = stream(config.seed, "unused: a checkpoint brings its generators")
-    learning = config.learning
-    caching, allocation = agents(
-        learning.caches_by, learning.caching, learning.allocation, used_on, table, lambda _: rng
-    )
+    caching = CachingAgent(config.learning.caching, used_on, table, rng)
+    allocation = AllocationAgent(config.learning.allocation, used_on, table, rng)
     caching.agent.load(checkpoint / "caching")
     allocation.agent.load(checkpoint / "allocation")
     return LearnedPolicy(caching, allocation)

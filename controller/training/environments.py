@@ -40,7 +40,7 @@ from controller.cell.spaces import (
 )
 from controller.policies import amender
 from controller.policies.baselines import Allocating, Caching
-from controller.record.request_log import Row
+from controller.record.request_log import RequestRecord
 from protos.seeds import stream
 
 
@@ -175,7 +175,7 @@ class SimulatedTestbed:
         self._nodes = tuple(f"edge-{index}" for index in range(scenario.num_nodes))
         self._slot: SlotArrays | None = None
         self._observed: SlotObservation | None = None
-        self._ended: list[Row] = []
+        self._ended: list[RequestRecord] = []
 
     async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the frame's begin."""
@@ -268,10 +268,10 @@ class SimulatedTestbed:
 
     def _row(
         self, slot: SlotObservation, outcomes: Outcomes, request: RequestObservation, user: int
-    ) -> Row:
+    ) -> RequestRecord:
         measured = (*CAUSES, "total_s", "quality", "utility")
         values: dict[str, Any] = {n: float(getattr(outcomes, n)[0, user]) for n in measured}
-        return Row(
+        return RequestRecord(
             request_id=request.request_id,
             user_id=request.user_id,
             model_id=request.model_id,
@@ -291,7 +291,7 @@ class SimulatedTestbed:
             **values,
         )
 
-    async def collect_outcomes(self) -> tuple[Row, ...]:
+    async def collect_outcomes(self) -> tuple[RequestRecord, ...]:
         """Return the requests that ended since the last call."""
         ended, self._ended = tuple(self._ended), []
         return ended

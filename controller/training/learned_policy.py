@@ -46,7 +46,7 @@ from controller.cell.observations import (
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.policies import amender
-from controller.training.sb3_agents import Referee
+from controller.training.sb3_agents import Sb3Agent
 
 Transitions = dict[str, NDArray[np.generic]]
 
@@ -77,30 +77,6 @@ class CachingDecision:
     """[env, node, model]."""
     feasible: Bools
     """[action], which subsets fit; empty where they are not enumerated."""
-
-
-class CachingLearner(Protocol):
-    """Who decides a frame's caches, and what is learnt of them."""
-
-    @property
-    def agent(self) -> Learner:
-        """Who learns."""
-        ...
-
-    @property
-    def fields(self) -> Fields:
-        """What a transition holds."""
-        ...
-
-    def decide(self, frame: FrameArrays, *, explore: bool) -> CachingDecision:
-        """Return feasible caches for the frame."""
-        ...
-
-    def transitions(
-        self, decision: CachingDecision, reward: Array, following: CachingDecision
-    ) -> Transitions:
-        """Return what is learnt of one frame."""
-        ...
 
 
 class CachingAgent:
@@ -210,28 +186,20 @@ class AllocationAgent:
         rng: np.random.Generator,
     ) -> None:
         self._scenario = scenario
-        sizes = self._sizes()
-        self.agent: D3pg | Referee
-        if config.agent == "d3pg":
-            amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
-            self.agent = D3pg(
-                config, sizes, rng, amend if config.nets.critic_reads == "amended" else None
-            )
-        else:
-            self.agent = Referee(config, sizes, rng)
-        self.fields = d3pg.replay_fields(config, sizes)
-
-    def _sizes(self) -> SlotSizes:
-        """Return the widths of what the agent reads and answers."""
-        return SlotSizes(
-            num_users=self._scenario.num_users,
+        sizes = SlotSizes(
+            num_users=scenario.num_users,
             user_dim=len(USER_FEATURES),
             context_dim=len(CONTEXT_FEATURES),
         )
-
-    def _read(self, seen: SlotFeatures) -> SlotFeatures:
-        """Return what the agent reads of a slot's features."""
-        return seen
+        self.agent: D3pg | Sb3Agent
+        if config.agent == "d3pg":
+            amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
+            self.agent = D3pg(
+                config, sizes, rng, amend if config.nets.critic_action_input == "amended" else None
+            )
+        else:
+            self.agent = Sb3Agent(config, sizes, rng)
+        self.fields = d3pg.replay_fields(config, sizes)
 
     def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
@@ -245,17 +213,15 @@ class AllocationAgent:
             _filled_up(slot, num_users), self._scenario.radio, self._scenario.slot_s
         )
         user_mask = seen.user_mask.reshape(-1, num_users)
-        features = self._read(
-            SlotFeatures(
-                user_features=seen.user_features.reshape(*user_mask.shape, -1),
-                user_mask=user_mask,
-                context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
-            )
+        features = SlotFeatures(
+            user_features=seen.user_features.reshape(*user_mask.shape, -1),
+            user_mask=user_mask,
+            context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
         )
         raw = self.agent.act(
             features.user_features, features.user_mask, features.context, explore=explore
         )
-        of_users = raw[:, :num_users].reshape(num_envs, -1, len(RAW_ACTION))
+        of_users = raw.reshape(num_envs, -1, len(RAW_ACTION))
         return AllocationDecision(
             features=features,
             raw_action=raw,
@@ -304,7 +270,7 @@ def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:
 class LearnedPolicy:
     """Both agents as the ArrayPolicy that they are without exploration."""
 
-    caching: CachingLearner
+    caching: CachingAgent
     allocation: AllocationAgent
 
     def decide_caches(self, frame: FrameArrays) -> Bools:

@@ -12,7 +12,7 @@ seed writes the same bytes. All keys:
     d3pg/critic_loss         TD loss, mean over the frame's updates
     d3pg/actor_value         what the critic thinks of the actor's actions, in normalised rewards
     d3pg/saturated_frac      raw actions beyond ±0.99: near the share of active users means stuck
-    referee/critic_loss      the same of an agent of Stable-Baselines3 in D3PG's place
+    sb3/critic_loss      the same of an agent of Stable-Baselines3 in D3PG's place
     ddqn/td_loss             Huber loss, mean over the frame's updates
     ddqn/q_mean              value of the actions taken, in normalised rewards
     ddqn/target_mean         mean target; its gap to q_mean is the mean TD error

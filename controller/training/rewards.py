@@ -30,7 +30,7 @@ from controller.cell.simulator import serve
 from controller.policies.baselines import equal
 
 RewardKind = Literal["gain", "utility"]
-DeepFades = Literal["log", "clipped"]
+Tail = Literal["log", "clipped"]
 LOW_UTILITY = -1.0
 """No utility is above 1."""
 _LEAST_STD = 1e-6
@@ -41,7 +41,7 @@ def rewards_of(
     utility: Array,
     scenario: ScenarioConfig,
     kind: RewardKind,
-    deep_fades: DeepFades,
+    tail: Tail,
 ) -> tuple[Array, Array]:
     """Return D3PG's rewards [env, user] of a slot, 0 where nobody asks, and DDQN's share [env].
 
@@ -53,29 +53,29 @@ def rewards_of(
         utility: [env, user], what became of it.
         scenario: the formulas' numbers.
         kind: "gain" as above; "utility" takes nothing off.
-        deep_fades: what utilities below LOW_UTILITY count.
+        tail: what utilities below LOW_UTILITY count.
     """
-    worth = tamed(utility, deep_fades)
+    worth = compress_tail(utility, tail)
     if kind == "utility":
         return worth, worth.sum(axis=-1) / scenario.expected_requests
     at_cloud = replace(slot, nodes=np.full_like(slot.nodes, MISS))
     of_equal, of_cloud = (
-        tamed(serve(any_slot, equal(any_slot), scenario).utility, deep_fades)
+        compress_tail(serve(any_slot, equal(any_slot), scenario).utility, tail)
         for any_slot in (slot, at_cloud)
     )
     return worth - of_equal, (worth - of_cloud).sum(axis=-1) / scenario.expected_requests
 
 
-def tamed(utility: Array, deep_fades: DeepFades) -> Array:
+def compress_tail(utility: Array, tail: Tail) -> Array:
     """Return utilities without their tail: below LOW_UTILITY on a logarithm, or cut off.
 
-    >>> tamed(np.array([0.5, -1.0, -np.e]), "log").tolist()
+    >>> compress_tail(np.array([0.5, -1.0, -np.e]), "log").tolist()
     [0.5, -1.0, -2.0]
-    >>> tamed(np.array([0.5, -1.0, -np.e]), "clipped").tolist()
+    >>> compress_tail(np.array([0.5, -1.0, -np.e]), "clipped").tolist()
     [0.5, -1.0, -1.0]
     """
     kept = np.maximum(utility, LOW_UTILITY)
-    if deep_fades == "clipped":
+    if tail == "clipped":
         return kept
     return np.asarray(kept - np.log(np.maximum(utility / LOW_UTILITY, 1.0)))
 

@@ -34,7 +34,7 @@ from controller.cell.observations import FEATURE_HIGH, FEATURE_LOW, Features
 _KINDS: dict[str, type[TD3] | type[SAC]] = {"sb3-ddpg": DDPG, "sb3-td3": TD3, "sb3-sac": SAC}
 
 
-class Referee:
+class Sb3Agent:
     """One of their agents with the calls of ``D3pg``."""
 
     def __init__(self, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator) -> None:
@@ -48,7 +48,7 @@ class Referee:
                 _Spaces(sizes),
                 learning_rate=self._learning_rate,
                 buffer_size=1,  # never filled: update is given its minibatch
-                tau=config.target_rate,
+                tau=config.tau,
                 gamma=config.discount,
                 policy_kwargs={"net_arch": [config.nets.hidden] * 3},
                 device="cpu",
@@ -67,7 +67,7 @@ class Referee:
         shape = (*user_mask.shape, ACTION_DIM)
         if explore:
             self._num_decisions += 1
-        if explore and self._num_decisions <= self._config.num_random_decisions:
+        if explore and self._num_decisions <= self._config.learning_starts:
             raw = self._rng.uniform(-1, 1, shape)
         else:
             flat = np.concatenate([user_features.reshape(len(user_features), -1), context], axis=1)
@@ -95,7 +95,7 @@ class Referee:
         with self._own_randomness():
             self._agent.train(gradient_steps=1, batch_size=len(now))
         self._num_updates += 1
-        return {"referee/critic_loss": self._agent.logger.name_to_value["train/critic_loss"]}
+        return {"sb3/critic_loss": self._agent.logger.name_to_value["train/critic_loss"]}
 
     def save(self, stem: Path) -> None:
         """Write weights, moments, counters and generators to ``stem``.safetensors and .json."""

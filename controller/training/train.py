@@ -25,7 +25,7 @@ from controller.cell import scenario as scenarios
 from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Simulator
-from controller.policies.scores import Yard, Yardsticks
+from controller.policies.scores import EvaluationEpisode, ReferenceScores
 from controller.training import run_folder as records
 from controller.training.learned_policy import LearnedPolicy
 from controller.training.metrics import JsonLines, Metrics, TensorBoard
@@ -186,7 +186,9 @@ class _Evaluation:
 
     def __init__(self, config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> None:
         self._every = config.evaluate_every
-        self._yard = Yard(scenario, table, num_envs=config.evaluation_envs, seed=_EVALUATION_SEED)
+        self._episode = EvaluationEpisode(
+            scenario, table, num_envs=config.evaluation_envs, seed=_EVALUATION_SEED
+        )
 
     def is_due(self, episode: int) -> bool:
         """Return whether an evaluation follows this episode."""
@@ -195,8 +197,8 @@ class _Evaluation:
     def of(self, learner: TwoTimescale) -> Metrics:
         """Return the metrics of the policy as it is now."""
         policy = copy.deepcopy(LearnedPolicy(learner.caching, learner.allocation))
-        whole = self._yard.measure(policy)
-        allocation = self._yard.measure_allocation(policy.decide_allocations)
+        whole = self._episode.measure(policy)
+        allocation = self._episode.measure_allocation(policy.decide_allocations)
         return {
             "evaluation/utility": whole.utility,
             "evaluation/hit_frac": whole.hit_frac,
@@ -205,5 +207,5 @@ class _Evaluation:
         }
 
     @functools.cached_property
-    def _yardsticks(self) -> Yardsticks:
-        return self._yard.yardsticks()
+    def _yardsticks(self) -> ReferenceScores:
+        return self._episode.reference_scores()

@@ -33,10 +33,14 @@ from controller.cell.dynamics import Array, ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Outcomes, Simulator
 from controller.training import metrics
-from controller.training.learned_policy import AllocationDecision, Learner
+from controller.training.learned_policy import (
+    AllocationAgent,
+    AllocationDecision,
+    CachingAgent,
+    Learner,
+)
 from controller.training.metrics import Metrics
-from controller.training.one_agent import CachesBy, agents, require_fit
-from controller.training.rewards import DeepFades, Normaliser, RewardKind, rewards_of
+from controller.training.rewards import Normaliser, RewardKind, Tail, rewards_of
 from protos.seeds import stream
 
 
@@ -48,13 +52,11 @@ class LearningConfig:
     """DDQN's, once a frame."""
     allocation: D3pgConfig = field(default_factory=D3pgConfig)
     """D3PG's, once a slot."""
-    caches_by: CachesBy = "ddqn"
-    """Who says what nodes cache: DDQN, or one agent for all, D3PG (one_agent.py)."""
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
-    deep_fades: DeepFades = "log"
+    tail: Tail = "log"
     """How rewards count utilities below -1: on a logarithm, or as -1."""
-    caching_head_start: int = 60
+    caching_warmup_frames: int = 60
     """First frames that DDQN learns nothing from: D3PG does not allocate well yet."""
     caching_updates: int = 16
     """DDQN's in each frame."""
@@ -70,12 +72,11 @@ class LearningConfig:
     """Slots kept, of all environments together."""
 
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("caching_head_start", "caching_updates", "allocation_updates"), 0)
+        least = dict.fromkeys(("caching_warmup_frames", "caching_updates", "allocation_updates"), 0)
         least |= dict.fromkeys(("caching_minibatch", "allocation_minibatch"), 1)
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
-        require_fit(self.caches_by, self.allocation, self.reward)
 
 
 class TwoTimescale:
@@ -86,8 +87,9 @@ class TwoTimescale:
     ) -> None:
         self._config = config
         rng = partial(stream, seed)
-        self.caching, self.allocation = agents(
-            config.caches_by, config.caching, config.allocation, scenario, table, rng
+        self.caching = CachingAgent(config.caching, scenario, table, rng("caching agent"))
+        self.allocation = AllocationAgent(
+            config.allocation, scenario, table, rng("allocation agent")
         )
         self._frames = Replay(self.caching.fields, config.caching_replay, rng("caching replay"))
         self._slots = Replay(
@@ -109,7 +111,7 @@ class TwoTimescale:
 
             following = self.caching.decide(simulator.observe_frame(), explore=True)
             self.num_frames += 1
-            if self.num_frames > config.caching_head_start:
+            if self.num_frames > config.caching_warmup_frames:
                 self._frame_reward.observe(reward)
                 self._frames.add(self.caching.transitions(caching, reward, following))
             learnt = _learn(
@@ -137,7 +139,7 @@ class TwoTimescale:
         self._remember_slot(decision)
 
         done = simulator.apply_allocations(decision.allocation)
-        how = self._config.reward, self._config.deep_fades
+        how = self._config.reward, self._config.tail
         reward, of_frame = rewards_of(slot, done.utility, simulator.scenario, *how)
         self._user_reward.observe(reward[slot.asks])
         self._before = decision, reward

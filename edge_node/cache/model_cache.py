@@ -127,7 +127,7 @@ class ModelCache:
     async def ready(self, model_id: str) -> AsyncIterator[float]:
         """Pin a model for a request; yield the seconds that it waited for a load, 0 on a hit.
 
-        Under the policy "directed" a miss is refused; under the others the model is loaded.
+        Under the policy "controller" a miss is refused; under the others the model is loaded.
 
         Raises:
             UnknownModelError: the catalog does not hold it.

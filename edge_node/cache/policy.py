@@ -1,6 +1,6 @@
 """Which cached model makes room for another: the policies of a reactive cache.
 
-Under "directed" there is none: the controller decides which models are cached. The others load on
+Under "controller" there is none: the controller decides which models are cached. The others load on
 a miss, and name who goes. Pure and without a clock, so that they can be compared on a trace.
 """
 
@@ -96,5 +96,5 @@ _POLICIES: dict[str, Callable[[], CachePolicy]] = {
 
 
 def make(name: PolicyName) -> CachePolicy | None:
-    """Return a policy by its name in the configuration; None for "directed"."""
-    return None if name == "directed" else _POLICIES[name]()
+    """Return a policy by its name in the configuration; None for "controller"."""
+    return None if name == "controller" else _POLICIES[name]()

@@ -30,7 +30,7 @@ class Trajectory:
     """One image on its way from noise: what the device holds for a request."""
 
     job: Job
-    plan: samplers.Plan
+    table: samplers.SamplerTable
     conditions: list[Condition]
     """One denoiser row each: the negative first where there is guidance."""
     generator: torch.Generator
@@ -44,7 +44,7 @@ class Trajectory:
     @property
     def is_finished(self) -> bool:
         """All steps are done."""
-        return self.step == self.plan.num_steps
+        return self.step == self.table.num_steps
 
 
 @dataclass(slots=True)
@@ -54,23 +54,23 @@ class Model:
     family: StableDiffusion
     own_sampler: str
     """For requests that name none."""
-    plans: dict[tuple[str, int], samplers.Plan] = field(default_factory=dict)
+    tables: dict[tuple[str, int], samplers.SamplerTable] = field(default_factory=dict)
 
     @property
     def pipeline(self) -> Any:
         """The diffusers pipeline."""
         return self.family.pipeline
 
-    def plan(self, job: Job) -> samplers.Plan:
-        """Return the plan of a request's sampler and step count.
+    def table(self, job: Job) -> samplers.SamplerTable:
+        """Return the table of a request's sampler and step count.
 
         Raises:
             ValueError: the model cannot be sampled so.
         """
         key = (job.scheduler or self.own_sampler, job.num_steps)
-        if key not in self.plans:
-            self.plans[key] = samplers.plan(key[0], self.pipeline.scheduler, key[1])
-        return self.plans[key]
+        if key not in self.tables:
+            self.tables[key] = samplers.sampler_table(key[0], self.pipeline.scheduler, key[1])
+        return self.tables[key]
 
 
 def is_guided(family: StableDiffusion, job: Job) -> bool:
@@ -85,7 +85,7 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
         ValueError: a request that the model cannot serve.
     """
     family = model.family
-    plans = [model.plan(job) for job in jobs]
+    tables = [model.table(job) for job in jobs]
     texts = [[job.prompt] for job in jobs]
     for job, own in zip(jobs, texts, strict=True):
         if is_guided(family, job):
@@ -93,13 +93,13 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
     distinct = list(dict.fromkeys(text for own in texts for text in own))
     encoded = dict(zip(distinct, _chunked(family.encode, distinct, MAX_TEXTS), strict=True))
     return [
-        _trajectory(family, job, plan, [encoded[text] for text in own])
-        for job, plan, own in zip(jobs, plans, texts, strict=True)
+        _trajectory(family, job, table, [encoded[text] for text in own])
+        for job, table, own in zip(jobs, tables, texts, strict=True)
     ]
 
 
 def _trajectory(
-    family: StableDiffusion, job: Job, plan: samplers.Plan, encoded: list[Condition]
+    family: StableDiffusion, job: Job, table: samplers.SamplerTable, encoded: list[Condition]
 ) -> Trajectory:
     conditions = family.conditions(job, encoded)
     like = conditions[0]["encoder_hidden_states"]
@@ -107,8 +107,8 @@ def _trajectory(
     shape = (1, *family.latent_shape(job))
     # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's on any device.
     noise = torch.randn(shape, generator=generator, dtype=like.dtype)
-    latent = noise.to(like.device).float() * plan.init_scale
-    return Trajectory(job, plan, conditions, generator, latent, torch.zeros_like(latent))
+    latent = noise.to(like.device).float() * table.init_scale
+    return Trajectory(job, table, conditions, generator, latent, torch.zeros_like(latent))
 
 
 def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
@@ -117,8 +117,8 @@ def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
     Changes nothing where it fails (out of memory), so the step can be tried again with fewer.
     """
     device = batch[0].latent.device
-    rows = torch.stack([one.plan.rows[one.step] for one in batch]).to(device)
-    times = torch.stack([one.plan.timesteps[one.step].float() for one in batch]).to(device)
+    rows = torch.stack([one.table.rows[one.step] for one in batch]).to(device)
+    times = torch.stack([one.table.timesteps[one.step].float() for one in batch]).to(device)
     latents = torch.cat([one.latent for one in batch])
     out = _guided(family, batch, latents * rows[:, 0].view(-1, 1, 1, 1), times)
     clean = torch.cat([one.clean for one in batch])
@@ -147,11 +147,11 @@ def _guided(
 
 def _noise(batch: Sequence[Trajectory], like: Tensor) -> Tensor:
     """Return fresh noise for the steps that take it, each from its request's own generator."""
-    if not any(one.plan.draws_noise[one.step] for one in batch):
+    if not any(one.table.draws_noise[one.step] for one in batch):
         return torch.zeros((), device=like.device)
     noise = torch.zeros_like(like, device="cpu")
     for row, one in zip(noise, batch, strict=True):
-        if one.plan.draws_noise[one.step]:
+        if one.table.draws_noise[one.step]:
             dtype = one.conditions[0]["encoder_hidden_states"].dtype
             row.copy_(torch.randn(row.shape, generator=one.generator, dtype=dtype))
     return noise.to(like.device)

@@ -29,7 +29,7 @@ from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
 from edge_node.engine.loader import Loader
 from edge_node.engine.memory import is_out_of_memory, keep_freed, release
-from edge_node.engine.step_batcher import Lane, StepBatcher
+from edge_node.engine.step_batcher import BatchRequest, StepBatcher
 from edge_node.engine.weights import Weights
 from protos.errors import (
     EdgeError,
@@ -49,7 +49,7 @@ _ALL_THREADS = torch.get_num_threads()
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class _Seat(Lane):
+class _ActiveRequest(BatchRequest):
     """A request in the batcher, and who listens to it."""
 
     job: Job
@@ -79,7 +79,7 @@ class DiffusersEngine:
         self._is_compiled = config.is_compiled
         self._models: dict[str, Model] = {}
         self._row_limits: dict[str, int] = {}
-        self._batcher: StepBatcher[_Seat] = StepBatcher()
+        self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
         self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
@@ -188,10 +188,10 @@ class DiffusersEngine:
         if model is None:
             raise NotResidentError(f"model {job.model_id!r} is not on the device")
         try:
-            model.plan(job)
+            model.table(job)
         except ValueError as error:
             raise InvalidRequestError(f"model {job.model_id!r}: {error}") from error
-        seat = _Seat(
+        request = _ActiveRequest(
             model_id=job.model_id,
             num_rows=2 if denoising.is_guided(model.family, job) else 1,
             num_steps=job.num_steps,
@@ -200,12 +200,12 @@ class DiffusersEngine:
             loop=loop,
             events=events,
         )
-        self._batcher.join(seat)
+        self._batcher.join(request)
 
     def _leave(self, events: _Events) -> None:
         """Take out whoever listens there; also one whose caller was cancelled while it joined."""
-        for seat in [seat for seat in self._batcher if seat.events is events]:
-            self._batcher.leave(seat)
+        for request in [request for request in self._batcher if request.events is events]:
+            self._batcher.leave(request)
 
     @torch.inference_mode()
     def _turn(self) -> bool:
@@ -213,68 +213,70 @@ class DiffusersEngine:
         model_id = self._batcher.next_model()
         if model_id is None:
             return False
-        seats = self._batcher.next_turn(model_id, self._row_limits[model_id])
+        requests = self._batcher.next_turn(model_id, self._row_limits[model_id])
         began_s = time.perf_counter()
-        new = [seat for seat in seats if seat.trajectory is None]
-        _post((seat, Started(began_s)) for seat in new)
+        new = [request for request in requests if request.trajectory is None]
+        _post((request, Started(began_s)) for request in new)
         failed = self._together(self._start, new)
-        failed += self._together(self._advance, [s for s in seats if s not in failed])
+        failed += self._together(self._advance, [s for s in requests if s not in failed])
         used_s = time.perf_counter() - began_s
-        num_rows = sum(seat.num_rows for seat in seats)
-        for seat in seats:
-            seat.device_s += used_s * seat.num_rows / num_rows
+        num_rows = sum(request.num_rows for request in requests)
+        for request in requests:
+            request.device_s += used_s * request.num_rows / num_rows
         self._batcher.charge(model_id, used_s)
-        finished = [s for s in seats if s not in failed and _trajectory(s).is_finished]
-        for seat in (*failed, *finished):
-            self._batcher.leave(seat)
+        finished = [s for s in requests if s not in failed and _trajectory(s).is_finished]
+        for request in (*failed, *finished):
+            self._batcher.leave(request)
         self._together(self._decode, finished)
         return True
 
-    def _together(self, action: Callable[[list[_Seat]], None], seats: list[_Seat]) -> list[_Seat]:
-        """Act for all seats at once; where that fails, for each alone. Return who fails alone."""
-        if not seats:
+    def _together(
+        self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
+    ) -> list[_ActiveRequest]:
+        """Act for all requests at once; where that fails, one by one. Return who fails alone."""
+        if not requests:
             return []
         try:
-            action(seats)
+            action(requests)
         except Exception as error:  # noqa: BLE001 - nets and their libraries raise what they like
-            failure = self._failure(seats, error)
+            failure = self._failure(requests, error)
         else:
             return []
         self._release()  # outside of the except block: the error holds on to its tensors
-        if len(seats) == 1:
-            _post([(seats[0], failure)])
-            return seats
-        return [failed for seat in seats for failed in self._together(action, [seat])]
+        if len(requests) == 1:
+            _post([(requests[0], failure)])
+            return requests
+        return [failed for request in requests for failed in self._together(action, [request])]
 
-    def _failure(self, seats: list[_Seat], error: Exception) -> EdgeError:
+    def _failure(self, requests: list[_ActiveRequest], error: Exception) -> EdgeError:
         """Return what the request of a failed action is told; fewer share a step after this."""
-        model_id, request_id = seats[0].model_id, seats[0].job.request_id
+        model_id, request_id = requests[0].model_id, requests[0].job.request_id
         if is_out_of_memory(error):
-            self._row_limits[model_id] = max(1, sum(seat.num_rows for seat in seats) // 2)
-            logger.warning("%s: out of memory with %d requests", model_id, len(seats))
+            self._row_limits[model_id] = max(1, sum(request.num_rows for request in requests) // 2)
+            logger.warning("%s: out of memory with %d requests", model_id, len(requests))
             return OverloadedError(f"no memory left for request {request_id!r} of {model_id!r}")
-        logger.warning("%s failed with %d requests", model_id, len(seats), exc_info=error)
+        logger.warning("%s failed with %d requests", model_id, len(requests), exc_info=error)
         return GenerationError(f"model {model_id!r} failed on request {request_id!r}: {error}")
 
-    def _start(self, seats: list[_Seat]) -> None:
-        model = self._models[seats[0].model_id]
-        started = denoising.start(model, [seat.job for seat in seats])
-        for seat, trajectory in zip(seats, started, strict=True):
-            seat.trajectory = trajectory
+    def _start(self, requests: list[_ActiveRequest]) -> None:
+        model = self._models[requests[0].model_id]
+        started = denoising.start(model, [request.job for request in requests])
+        for request, trajectory in zip(requests, started, strict=True):
+            request.trajectory = trajectory
 
-    def _advance(self, seats: list[_Seat]) -> None:
-        family = self._models[seats[0].model_id].family
-        denoising.advance(family, [_trajectory(seat) for seat in seats])
-        _post((seat, StepDone(_trajectory(seat).step)) for seat in seats)
+    def _advance(self, requests: list[_ActiveRequest]) -> None:
+        family = self._models[requests[0].model_id].family
+        denoising.advance(family, [_trajectory(request) for request in requests])
+        _post((request, StepDone(_trajectory(request).step)) for request in requests)
 
-    def _decode(self, seats: list[_Seat]) -> None:
-        family = self._models[seats[0].model_id].family
+    def _decode(self, requests: list[_ActiveRequest]) -> None:
+        family = self._models[requests[0].model_id].family
         began_s = time.perf_counter()
-        images = denoising.finish(family, [_trajectory(seat) for seat in seats])
-        share_s = (time.perf_counter() - began_s) / len(seats)
+        images = denoising.finish(family, [_trajectory(request) for request in requests])
+        share_s = (time.perf_counter() - began_s) / len(requests)
         _post(
-            (seat, ImageDone(image, seat.device_s + share_s))
-            for seat, image in zip(seats, images, strict=True)
+            (request, ImageDone(image, request.device_s + share_s))
+            for request, image in zip(requests, images, strict=True)
         )
 
     def _install(self, model_id: str, weights: Weights, block: Tensor) -> None:
@@ -311,7 +313,7 @@ class DiffusersEngine:
         began_s = time.perf_counter()
         out = model.family.denoise(
             one.latent.repeat(num_rows, 1, 1, 1),
-            one.plan.timesteps[:1].float().repeat(num_rows).to(self._device),
+            one.table.timesteps[:1].float().repeat(num_rows).to(self._device),
             families.stacked(one.conditions * num_rows),
         )
         out[0, 0, 0, 0].item()  # waits for the device
@@ -349,25 +351,25 @@ def _useful_threads() -> int:
     return min(_ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
-def _trajectory(seat: _Seat) -> Trajectory:
-    """Return the trajectory of a seat that has started."""
-    if seat.trajectory is None:
-        raise TypeError(f"request {seat.job.request_id!r} has not started")
-    return seat.trajectory
+def _trajectory(request: _ActiveRequest) -> Trajectory:
+    """Return the trajectory of a request that has started."""
+    if request.trajectory is None:
+        raise TypeError(f"request {request.job.request_id!r} has not started")
+    return request.trajectory
 
 
-def _post(events: Iterable[tuple[_Seat, Event | EdgeError]]) -> None:
+def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
     """Hand events to those who listen, in their event loops: one wake-up for each loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Seat, Event | EdgeError]]] = {}
-    for seat, event in events:
-        by_loop.setdefault(seat.loop, []).append((seat, event))
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_ActiveRequest, Event | EdgeError]]] = {}
+    for request, event in events:
+        by_loop.setdefault(request.loop, []).append((request, event))
     for loop, items in by_loop.items():
         loop.call_soon_threadsafe(_deliver, items)
 
 
-def _deliver(items: list[tuple[_Seat, Event | EdgeError]]) -> None:
-    for seat, event in items:
-        seat.events.put_nowait(event)
+def _deliver(items: list[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
+    for request, event in items:
+        request.events.put_nowait(event)
 
 
 def _parameters(file: Any) -> int:

@@ -8,8 +8,8 @@
     x0    = skip * x + scale * out
     x_new = keep * x + now * x0 + before * x0' + fresh * z
 
-A plan holds the coefficients of one sampler for one step count. Requests with different samplers,
-step counts and progress share one denoiser call: ``advance`` takes one row of some plan for each.
+A table holds the coefficients of one sampler for one step count. Requests with different samplers,
+step counts and progress share one denoiser call: ``advance`` takes one row of some table for each.
 Which timesteps and noise levels a step count visits is diffusers' own choice (``set_timesteps``);
 the coefficients are ours. Refuses what is not linear (clipped or thresholded estimates).
 """
@@ -49,7 +49,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SamplerTable:
     """One sampler at one step count on one noise schedule."""
 
     timesteps: Tensor
@@ -77,7 +77,7 @@ def advance(
         out: the denoiser's answers, like ``latents``.
         before: x0' of each request's last step (anything at its first).
         noise: z; ignored where a row's ``fresh`` is 0.
-        rows: each request's row of its plan [n, 7].
+        rows: each request's row of its table [n, 7].
     """
     shape = (-1, *(1,) * (latents.dim() - 1))
     _, skip, scale, keep, now, last, fresh = (column.view(shape) for column in rows.unbind(1))
@@ -85,8 +85,8 @@ def advance(
     return keep * latents + now * clean + last * before + fresh * noise, clean
 
 
-def plan(name: str, own: Any, num_steps: int) -> Plan:
-    """Return the plan of a sampler on the noise schedule of a model's own scheduler.
+def sampler_table(name: str, own: Any, num_steps: int) -> SamplerTable:
+    """Return the table of a sampler on the noise schedule of a model's own scheduler.
 
     Raises:
         ValueError: no such sampler, a sampler of the other kind of model, a setting not known here.
@@ -104,7 +104,7 @@ def plan(name: str, own: Any, num_steps: int) -> Plan:
         draws[:] = True
     if name == "lcm":
         draws[:-1] = True
-    return Plan(
+    return SamplerTable(
         timesteps=scheduler.timesteps.cpu(),
         rows=torch.from_numpy(np.stack([in_scale, *coefficients], axis=1)).float(),
         init_scale=float(getattr(scheduler, "init_noise_sigma", 1.0)),
@@ -113,7 +113,7 @@ def plan(name: str, own: Any, num_steps: int) -> Plan:
 
 
 def make(name: str, own: Any) -> Any:
-    """Return the diffusers scheduler that a sampler's plan equals.
+    """Return the diffusers scheduler that a sampler's table equals.
 
     Raises:
         ValueError: no such sampler, or a sampler of the other kind of model.

@@ -24,8 +24,8 @@ MAX_PASSED = 16
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class Lane:
-    """A request's seat."""
+class BatchRequest:
+    """A request's request."""
 
     model_id: str
     num_rows: int
@@ -38,12 +38,12 @@ class Lane:
     """Turns of its model since it last took part."""
 
 
-L = TypeVar("L", bound=Lane)
+L = TypeVar("L", bound=BatchRequest)
 
 
 @dataclass(slots=True)
 class _Queue(Generic[L]):
-    lanes: list[L]  # by arrival
+    requests: list[L]  # by arrival
     used: float  # device seconds over weight
 
 
@@ -54,23 +54,23 @@ class StepBatcher(Generic[L]):
         self._queues: dict[str, _Queue[L]] = {}
 
     def __iter__(self) -> Iterator[L]:
-        return (lane for queue in self._queues.values() for lane in queue.lanes)
+        return (request for queue in self._queues.values() for request in queue.requests)
 
-    def join(self, lane: L) -> None:
+    def join(self, request: L) -> None:
         """Let a request take part from the next turn on."""
-        if lane.model_id not in self._queues:
+        if request.model_id not in self._queues:
             level = min((queue.used for queue in self._queues.values()), default=0.0)
-            self._queues[lane.model_id] = _Queue([], level)
-        self._queues[lane.model_id].lanes.append(lane)
+            self._queues[request.model_id] = _Queue([], level)
+        self._queues[request.model_id].requests.append(request)
 
-    def leave(self, lane: L) -> None:
+    def leave(self, request: L) -> None:
         """Take a request out; it may be out already."""
-        queue = self._queues.get(lane.model_id)
-        if queue is None or lane not in queue.lanes:
+        queue = self._queues.get(request.model_id)
+        if queue is None or request not in queue.requests:
             return
-        queue.lanes.remove(lane)
-        if not queue.lanes:
-            del self._queues[lane.model_id]
+        queue.requests.remove(request)
+        if not queue.requests:
+            del self._queues[request.model_id]
 
     def next_model(self) -> str | None:
         """Return the model whose turn it is; None where nobody waits."""
@@ -83,29 +83,29 @@ class StepBatcher(Generic[L]):
             model_id: a model with requests.
             max_rows: most denoiser rows of the call; a single request may exceed it.
         """
-        lanes = self._queues[model_id].lanes
+        requests = self._queues[model_id].requests
         chosen: list[L] = []
         free = max_rows
-        for lane in sorted(lanes, key=_urgency):
-            if lane.num_rows <= free or not chosen:
-                chosen.append(lane)
-                free -= lane.num_rows
+        for request in sorted(requests, key=_urgency):
+            if request.num_rows <= free or not chosen:
+                chosen.append(request)
+                free -= request.num_rows
             if free <= 0:
                 break
-        for lane in lanes:
-            lane.num_passed += 1
-        for lane in chosen:
-            lane.num_passed = 0
+        for request in requests:
+            request.num_passed += 1
+        for request in chosen:
+            request.num_passed = 0
         return chosen
 
     def charge(self, model_id: str, device_s: float) -> None:
         """Account a turn's device time to its model, before anybody leaves."""
         queue = self._queues[model_id]
-        queue.used += device_s / sum(lane.num_steps for lane in queue.lanes)
+        queue.used += device_s / sum(request.num_steps for request in queue.requests)
 
 
-def _urgency(lane: Lane) -> tuple[int, float]:
+def _urgency(request: BatchRequest) -> tuple[int, float]:
     """Sort key; Python's sort is stable, so ties keep the order of arrival."""
-    if lane.num_passed >= MAX_PASSED:
-        return -lane.num_passed, lane.deadline_s
-    return 0, lane.deadline_s
+    if request.num_passed >= MAX_PASSED:
+        return -request.num_passed, request.deadline_s
+    return 0, request.deadline_s

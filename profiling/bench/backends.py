@@ -101,7 +101,7 @@ class Pipeline:
             rows = families.stacked(one.conditions)
             latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
             began_s = time.perf_counter()
-            for time_step in one.plan.timesteps.float().to(latents.device):
+            for time_step in one.table.timesteps.float().to(latents.device):
                 out = family.denoise(latents, time_step.repeat(len(latents)), rows)
             out[0, 0, 0, 0].item()  # waits for the device
             return (time.perf_counter() - began_s) / job.num_steps

@@ -24,7 +24,7 @@ from PIL import Image
 from profiling import samples
 from profiling.measure import grid, prompts, scorers
 from profiling.measure.config import ModelChoice, ProfileConfig
-from profiling.measure.subject import Batched, Served, png
+from profiling.measure.subject import EngineBackend, PipelineBackend, png
 from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
 from protos import seeds
@@ -41,7 +41,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
     together = [point for point in points if point.batch > 1]
     total = sum(point.num_steps * point.batch for point in points) or 1
     finished = 0
-    with Served(model, config.device) as subject:
+    with EngineBackend(model, config.device) as subject:
         if not grid.has_loads(model, done):
             _load_repeatedly(path, model, subject)
         if alone:
@@ -55,7 +55,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
             finished += point.num_steps
             _tell(finished, total)
     if together or not grid.has_rate(model, done):
-        batched = Batched(model, config.device)
+        batched = PipelineBackend(model, config.device)
         asked = prompts.prompts(config, max(config.grid.batches))
         for batch in sorted({point.batch for point in together}):
             batched.generate(asked[:batch], 2)  # warm-up, not recorded
@@ -76,7 +76,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
     total = sum(chunk.num_steps * chunk.count for chunk in whole)
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
     _tell(finished, total)
-    subject, scorer = Batched(model, config.device), scorers.clip(config)
+    subject, scorer = PipelineBackend(model, config.device), scorers.clip(config)
     drawn = prompts.prompts(config, count)
     for chunk in left:
         asked = [drawn[index] for index in chunk.indices()]
@@ -143,7 +143,7 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
         _tell(number, len(left))
 
 
-def _load_repeatedly(path: Path, model: ModelChoice, subject: Served) -> None:
+def _load_repeatedly(path: Path, model: ModelChoice, subject: EngineBackend) -> None:
     """Load and evict: the process's first load counts as cold, the others as warm."""
     lines = []
     for repeat in range(grid.NUM_LOADS):
@@ -177,7 +177,9 @@ def _latency(
     )
 
 
-def _rate(config: ProfileConfig, model: ModelChoice, subject: Batched) -> samples.RateSample:
+def _rate(
+    config: ProfileConfig, model: ModelChoice, subject: PipelineBackend
+) -> samples.RateSample:
     size = min(config.grid.quality_batch, config.grid.max_images)
     asked, seconds = prompts.prompts(config, size), []
     for steps in (1, *_RATE_STEPS):  # the first is warm-up

@@ -56,7 +56,7 @@ class PhaseError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class SampleBudget:
     """What a run decided once, so that a continued one decides the same (plan.json)."""
 
     num_images: int
@@ -164,7 +164,7 @@ def _measure(config: ProfileConfig, out: Path, display: Display, lock: int, begi
     for phase in _timing_phases(config, out, samples.read(path)):
         _run_phase(out, phase, lock, display)
     done = samples.read(path)
-    count = _plan(config, out, done, perf_counter() - begin).num_images
+    count = _sample_budget(config, out, done, perf_counter() - begin).num_images
     phases = _scoring_phases(config, out, done, count)
     for phase in phases:
         display.plan(phase.name, phase.estimate_s)
@@ -222,9 +222,9 @@ def _prompt_seconds(config: ProfileConfig, done: Sequence[samples.Sample]) -> li
     return found
 
 
-def _plan(
+def _sample_budget(
     config: ProfileConfig, out: Path, done: Sequence[samples.Sample], elapsed_s: float
-) -> Plan:
+) -> SampleBudget:
     """Return the plan that lies in ``out``, or decide it there."""
     if plan := _decided(out):
         return plan
@@ -239,16 +239,16 @@ def _plan(
             f" {other_s + floor * sum(seconds):.0f} s with everything else; what is measured is"
             f" kept: go on with a larger --budget-s"
         )
-    plan = Plan(num_images=count)
+    plan = SampleBudget(num_images=count)
     partial = out / "plan.partial"
     partial.write_bytes(configs.to_json(plan))
     partial.replace(out / "plan.json")
     return plan
 
 
-def _decided(out: Path) -> Plan | None:
+def _decided(out: Path) -> SampleBudget | None:
     path = out / "plan.json"
-    return msgspec.json.decode(path.read_bytes(), type=Plan) if path.exists() else None
+    return msgspec.json.decode(path.read_bytes(), type=SampleBudget) if path.exists() else None
 
 
 def _header(config: ProfileConfig, record: Manifest) -> samples.Header:

@@ -29,7 +29,7 @@ Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class TimedImage:
     """One generated image, as a node would send it."""
 
     encoded: bytes
@@ -39,7 +39,7 @@ class Shot:
     """Of the device over that time; None where it does not tell."""
 
 
-class Served:
+class EngineBackend:
     """One model in the engine that edge nodes serve with; a context manager."""
 
     def __init__(self, model: ModelChoice, device: str) -> None:
@@ -50,7 +50,7 @@ class Served:
         self._run = self._engine.thread.run  # the device in this thread, as a node has it
         self._telemetry = TelemetryReader(self._engine.device_name, self._engine.device_uuid)
 
-    def __enter__(self) -> "Served":
+    def __enter__(self) -> "EngineBackend":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,7 +69,7 @@ class Served:
         evict_s = perf_counter() - begin
         return before - self._used_bytes(), evict_s
 
-    def generate(self, prompt: Prompt, num_steps: int) -> Shot:
+    def generate(self, prompt: Prompt, num_steps: int) -> TimedImage:
         """Return one image, generated alone."""
         job = Job(
             request_id="profile",
@@ -85,12 +85,12 @@ class Served:
         )
         return self._run(self._generate(job))
 
-    async def _generate(self, job: Job) -> Shot:
+    async def _generate(self, job: Job) -> TimedImage:
         energy_j, begin = self._telemetry.energy_j(), perf_counter()
         encoded = png((await image_of(self._engine, job)).pixels)
         generate_s, after_j = perf_counter() - begin, self._telemetry.energy_j()
         spent_j = None if energy_j is None or after_j is None else after_j - energy_j
-        return Shot(encoded, generate_s, spent_j)
+        return TimedImage(encoded, generate_s, spent_j)
 
     def _used_bytes(self) -> int:
         if self._device.startswith("cuda"):
@@ -98,7 +98,7 @@ class Served:
         return int(psutil.Process().memory_info().rss)
 
 
-class Batched:
+class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
     def __init__(self, model: ModelChoice, device: str) -> None:

@@ -60,12 +60,14 @@ def test_how_long_a_decision_takes(capsys):
     slot = observation(1, 10)
     sizes = SlotSizes(num_users=10, user_dim=3, context_dim=7)
     calls: dict[str, Callable[[], object]] = {}
-    for form in ("flat", "set"):
+    for architecture in ("mlp", "deep_sets"):
         for actor in ("mlp", "diffusion"):
             agent = D3pg(
-                D3pgConfig(nets=NetConfig(form=form, actor=actor)), sizes, np.random.default_rng(0)
+                D3pgConfig(nets=NetConfig(architecture=architecture, actor=actor)),
+                sizes,
+                np.random.default_rng(0),
             )
-            calls[f"D3PG {form} {actor}"] = partial(agent.act, **slot, explore=False)
+            calls[f"D3PG {architecture} {actor}"] = partial(agent.act, **slot, explore=False)
     features = np.zeros((1, 60), np.float32)
     for num_actions in (64, 4096):
         learner = Ddqn(DdqnConfig(), 60, num_actions, np.random.default_rng(0))
@@ -93,10 +95,10 @@ def test_updates_a_second_beside_stable_baselines3(minibatch, compiles, capsys):
     calls: dict[str, Callable[[], object]] = {
         "SB3 DDPG": partial(_sb3(minibatch).train, 1, minibatch)
     }
-    for form, actor in (("flat", "mlp"), ("set", "mlp"), ("set", "diffusion")):
+    for architecture, actor in (("mlp", "mlp"), ("deep_sets", "mlp"), ("deep_sets", "diffusion")):
         for is_compiled in {False, compiles}:
-            agent, replay = _ours(form, actor, is_compiled=is_compiled)
-            name = f"{form} {actor}{', compiled' * is_compiled}"
+            agent, replay = _ours(architecture, actor, is_compiled=is_compiled)
+            name = f"{architecture} {actor}{', compiled' * is_compiled}"
             calls[name] = lambda agent=agent, replay=replay: agent.update(replay.sample(minibatch))
 
     seconds = timed(calls)
@@ -144,11 +146,11 @@ def _sb3(minibatch: int) -> DDPG:
     return agent
 
 
-def _ours(form: str, actor: str, *, is_compiled: bool) -> tuple[D3pg, Replay]:
+def _ours(architecture: str, actor: str, *, is_compiled: bool) -> tuple[D3pg, Replay]:
     config = D3pgConfig(
-        nets=NetConfig(form=form, actor=actor),
+        nets=NetConfig(architecture=architecture, actor=actor),
         discount=0.99,
-        critic_head_start=0,
+        critic_warmup_updates=0,
         is_compiled=is_compiled,
     )
     replay = Replay(replay_fields(config, SIZES), 1000, np.random.default_rng(0))

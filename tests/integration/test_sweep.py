@@ -31,7 +31,7 @@ checkpoint_every = 1
 evaluate_every = 1
 evaluation_envs = 2
 [train.learning]
-caching_head_start = 0
+caching_warmup_frames = 0
 caching_minibatch = 8
 allocation_minibatch = 8
 [train.learning.allocation.nets]
@@ -91,7 +91,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
     half = dataclasses.replace(cell, config=dataclasses.replace(cell.config, num_episodes=1))
     stopped = file.parent / "runs" / "stopped" / cell.name
     sweep.train_records.describe(folder_of(stopped), cell.config, cell.scenario)
-    points = sweep.Points(stopped / "points.jsonl", half)
+    points = sweep.CurveRecorder(stopped / "points.jsonl", half)
     train.train(half.config, half.scenario, stopped, points)
     lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
     with (stopped / "points.jsonl").open("a") as stream:

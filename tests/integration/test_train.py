@@ -50,7 +50,7 @@ checkpoint_every = 1
 evaluate_every = 2
 evaluation_envs = 2
 [learning]
-caching_head_start = 0
+caching_warmup_frames = 0
 caching_minibatch = 8
 allocation_minibatch = 8
 [learning.allocation.nets]

@@ -18,15 +18,15 @@ SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
 @pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch, of itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize(
-    ("form", "actor", "discount"), [("flat", "mlp", 0.9), ("set", "diffusion", 0.0)]
+    ("architecture", "actor", "discount"), [("mlp", "mlp", 0.9), ("deep_sets", "diffusion", 0.0)]
 )
-def test_the_compiled_update_is_the_plain_one(form, actor, discount):
+def test_the_compiled_update_is_the_plain_one(architecture, actor, discount):
     agents = []
     for is_compiled in (False, True):
         config = D3pgConfig(
-            nets=NetConfig(form=form, actor=actor, chain_len=2),
+            nets=NetConfig(architecture=architecture, actor=actor, chain_len=2),
             discount=discount,
-            critic_head_start=2,
+            critic_warmup_updates=2,
             decay_updates=6,
             is_compiled=is_compiled,
         )

@@ -20,7 +20,7 @@ OPTIMAL = np.array([[0.1 + DISCOUNT * ON[0], on, 5.0] for on in ON])
 
 
 def test_double_dqn_finds_the_optimal_values_of_a_chain():
-    config = DdqnConfig(discount=DISCOUNT, hidden=32, learning_rate=3e-3, target_rate=0.02)
+    config = DdqnConfig(discount=DISCOUNT, hidden=32, learning_rate=3e-3, tau=0.02)
     agent = Ddqn(config, 4, 3, stream(0, "agent"))
     replay = Replay(replay_fields(4, 3), 12, stream(0, "replay"))
     states = np.eye(4, dtype=np.float32)
@@ -55,7 +55,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
     best = subsets[np.where(subsets @ sizes <= 10, subsets @ worth, -1).argmax()]
     assert best.tolist() == [False, True, True, False, False]  # most valuable first: 0 and 3
     config = DdqnConfig(
-        discount=0.0, learning_rate=3e-3, target_rate=0.05, epsilon_end=0.2, epsilon_decisions=200
+        discount=0.0, learning_rate=3e-3, tau=0.05, epsilon_end=0.2, epsilon_decisions=200
     )
     agent = SequentialCache(config, 1, tuple(sizes.tolist()), 10, stream(0, "agent"))
     replay = Replay(sequential_fields(1, 5), 5000, stream(0, "replay"))
@@ -78,7 +78,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
 
 
 def test_a_frames_small_decisions_earn_its_reward_once_and_lead_to_the_next_frame():
-    config = DdqnConfig(discount=0.5, learning_rate=0.01, target_rate=1.0)
+    config = DdqnConfig(discount=0.5, learning_rate=0.01, tau=1.0)
     agent = SequentialCache(config, 1, (1, 1), 1, stream(0, "agent"))  # room for one model
     frame = {
         "features": torch.ones(1, 1),

@@ -27,10 +27,10 @@ SETTINGS = {
     "mlp-flat-discounted-2-nodes": (
         learning(
             allocation=D3pgConfig(
-                nets=NetConfig(actor="mlp", form="flat", hidden=8),
+                nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
                 discount=0.9,
-                critic_head_start=5,
-                num_random_decisions=20,
+                critic_warmup_updates=5,
+                learning_starts=20,
             )
         ),
         scenario(num_nodes=2),

@@ -21,7 +21,7 @@ class Slots:
     """D3PG on random slots."""
 
     def __init__(self, seed: int) -> None:
-        config = d3pg.D3pgConfig(discount=0.9, critic_head_start=5, num_random_decisions=3)
+        config = d3pg.D3pgConfig(discount=0.9, critic_warmup_updates=5, learning_starts=3)
         self.agent = d3pg.D3pg(config, SIZES, stream(seed, "agent"))
         self.replay = Replay(d3pg.replay_fields(config, SIZES), 30, stream(seed, "replay"))
 
@@ -129,11 +129,12 @@ def test_saved_and_loaded_goes_on_as_if_never_stopped(kind, tmp_path):
 def test_a_checkpoint_of_another_architecture_is_refused_and_names_both_sides(tmp_path):
     Slots(0).agent.save(tmp_path / "agent")
     flat = d3pg.D3pgConfig(
-        nets=NetConfig(form="flat"), discount=0.9, critic_head_start=5, num_random_decisions=3
+        nets=NetConfig(architecture="mlp"), discount=0.9, critic_warmup_updates=5, learning_starts=3
     )
 
     with pytest.raises(
-        ConfigError, match=r"config\.nets\.form is 'set' in the checkpoint and 'flat' here"
+        ConfigError,
+        match=r"config\.nets\.architecture is 'deep_sets' in the checkpoint and 'mlp' here",
     ):
         d3pg.D3pg(flat, SIZES, stream(0, "agent")).load(tmp_path / "agent")
 
@@ -142,7 +143,7 @@ def test_a_checkpoint_of_another_scenario_or_learner_is_refused_and_names_both_s
     slots = Slots(0)
     slots.agent.save(tmp_path / "agent")
     more_users = SlotSizes(num_users=9, user_dim=2, context_dim=1)
-    config = d3pg.D3pgConfig(discount=0.9, critic_head_start=5, num_random_decisions=3)
+    config = d3pg.D3pgConfig(discount=0.9, critic_warmup_updates=5, learning_starts=3)
 
     with pytest.raises(ConfigError, match=r"sizes\.num_users is 3 in the checkpoint and 9 here"):
         d3pg.D3pg(config, more_users, stream(0, "agent")).load(tmp_path / "agent")

@@ -40,9 +40,7 @@ def test_the_identity_is_learnt(actor):
     def reward(slots, raw):
         return -np.square(raw - slots["user_features"]).mean(2)
 
-    config = D3pgConfig(
-        nets=NetConfig(actor=actor), critic_head_start=100, num_random_decisions=100
-    )
+    config = D3pgConfig(nets=NetConfig(actor=actor), critic_warmup_updates=100, learning_starts=100)
     agent = learn(config, sizes, draw, reward, seed=0, updates=700)
 
     test = draw(stream(1, "test"), 500)
@@ -71,7 +69,7 @@ def mean_of_good_actions(action: np.ndarray, rng: np.random.Generator) -> np.nda
 @pytest.mark.parametrize("seed", range(5))
 def test_of_two_equal_peaks_d3pg_finds_one_where_a_gaussian_fit_falls_between(seed):
     sizes = SlotSizes(num_users=1, user_dim=1, context_dim=0)
-    config = D3pgConfig(nets=NetConfig(form="flat"), critic_head_start=300)
+    config = D3pgConfig(nets=NetConfig(architecture="mlp"), critic_warmup_updates=300)
     raw = stream(seed, "actions").uniform(-1, 1, (4096, 1, 2)).astype(np.float32)
     slots = {
         "user_features": np.ones((4096, 1, 1), np.float32),
@@ -94,14 +92,17 @@ def test_of_two_equal_peaks_d3pg_finds_one_where_a_gaussian_fit_falls_between(se
 
 @pytest.mark.timeout(600)
 def test_exchangeable_users_learn_to_share_where_flat_nets_do_not():
-    scores = {form: [_sharing_score(form, seed) for seed in range(5)] for form in ("flat", "set")}
+    scores = {
+        architecture: [_sharing_score(architecture, seed) for seed in range(5)]
+        for architecture in ("mlp", "deep_sets")
+    }
 
-    assert min(scores["set"]) > 0.8, scores
-    assert min(scores["set"]) > max(scores["flat"]) + 0.3, scores
+    assert min(scores["deep_sets"]) > 0.8, scores
+    assert min(scores["deep_sets"]) > max(scores["mlp"]) + 0.3, scores
 
 
-def _sharing_score(form: str, seed: int) -> float:
-    config = D3pgConfig(nets=NetConfig(form=form, actor="mlp"), num_random_decisions=20)
+def _sharing_score(architecture: str, seed: int) -> float:
+    config = D3pgConfig(nets=NetConfig(architecture=architecture, actor="mlp"), learning_starts=20)
 
     def reward(slots, raw):
         return sharing.utility(slots, torch.from_numpy(raw)).numpy()

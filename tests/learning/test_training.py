@@ -22,10 +22,10 @@ SETTINGS = {
     "mlp, flat, discounted, 2 nodes": (
         learning(
             allocation=D3pgConfig(
-                nets=NetConfig(actor="mlp", form="flat", hidden=8),
+                nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
                 discount=0.9,
-                critic_head_start=5,
-                num_random_decisions=20,
+                critic_warmup_updates=5,
+                learning_starts=20,
             )
         ),
         scenario(num_nodes=2),
@@ -104,7 +104,7 @@ def test_a_short_training_is_clearly_better_than_the_floor(tmp_path, actor):
     config = LearningConfig(
         caching=DdqnConfig(hidden=64, epsilon_decisions=60),
         allocation=D3pgConfig(nets=NetConfig(actor=actor, hidden=32, chain_len=3)),
-        caching_head_start=35,
+        caching_warmup_frames=35,
     )
     setting = dataclasses.replace(scenarios.load("default"), num_frames=10)
     _, folder = trained(

@@ -58,12 +58,12 @@ def test_permuting_users_permutes_the_critics_answer(case):
     torch.testing.assert_close(permuted, q[:, order], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["flat", "set"])
+@pytest.mark.parametrize("architecture", ["mlp", "deep_sets"])
 @settings(max_examples=15)
 @given(case=cases())
-def test_what_inactive_users_look_like_changes_nothing_for_active_ones(form, case):
+def test_what_inactive_users_look_like_changes_nothing_for_active_ones(architecture, case):
     sizes, (features, mask, context), _, rng = case
-    actor = build_actor(NetConfig(form=form, actor="mlp", hidden=16), sizes, rng)
+    actor = build_actor(NetConfig(architecture=architecture, actor="mlp", hidden=16), sizes, rng)
     other = torch.where(mask.unsqueeze(2), features, 100 * _tensor(rng, *features.shape))
     none = torch.zeros(0, *mask.shape, 2)
 

@@ -88,7 +88,7 @@ class Machine:
     operations=st.lists(OPERATION, max_size=40),
     capacity_bytes=st.integers(60, 160),
     host_capacity_bytes=st.integers(0, 160),
-    policy=st.sampled_from(["directed", "lru", "lfu", "size-aware"]),
+    policy=st.sampled_from(["controller", "lru", "lfu", "size-aware"]),
 )
 def test_budgets_leases_and_books_hold(operations, capacity_bytes, host_capacity_bytes, policy):
     async def scenario():

@@ -5,10 +5,10 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_node.engine.step_batcher import MAX_PASSED, Lane, StepBatcher
+from edge_node.engine.step_batcher import MAX_PASSED, BatchRequest, StepBatcher
 
-lanes = st.builds(
-    Lane,
+requests = st.builds(
+    BatchRequest,
     model_id=st.sampled_from(["a", "b", "c"]),
     num_rows=st.sampled_from([1, 2]),
     num_steps=st.integers(1, 50),
@@ -16,29 +16,29 @@ lanes = st.builds(
 )
 
 
-@given(st.lists(lanes, min_size=1, max_size=40), st.integers(1, 16))
+@given(st.lists(requests, min_size=1, max_size=40), st.integers(1, 16))
 def test_everybody_gets_all_steps_and_nobody_more(members, max_rows):
-    batcher: StepBatcher[Lane] = StepBatcher()
+    batcher: StepBatcher[BatchRequest] = StepBatcher()
     left = {}
-    for lane in members:
-        batcher.join(lane)
-        left[lane] = lane.num_steps
+    for request in members:
+        batcher.join(request)
+        left[request] = request.num_steps
     while (model_id := batcher.next_model()) is not None:
         turn = batcher.next_turn(model_id, max_rows)
         assert len(set(map(id, turn))) == len(turn) >= 1
-        assert all(lane.model_id == model_id for lane in turn)
-        assert sum(lane.num_rows for lane in turn) <= max_rows or len(turn) == 1
+        assert all(request.model_id == model_id for request in turn)
+        assert sum(request.num_rows for request in turn) <= max_rows or len(turn) == 1
         batcher.charge(model_id, 0.01 * len(turn))
-        for lane in turn:
-            left[lane] -= 1
-            if left[lane] == 0:
-                batcher.leave(lane)
+        for request in turn:
+            left[request] -= 1
+            if left[request] == 0:
+                batcher.leave(request)
     assert set(left.values()) == {0}
     assert not list(batcher)
 
 
 @given(
-    st.lists(lanes, min_size=1, max_size=30),
+    st.lists(requests, min_size=1, max_size=30),
     st.integers(2, 8),
     st.lists(st.floats(0, 1), min_size=200, max_size=200),
 )
@@ -47,19 +47,19 @@ def test_nobody_is_passed_over_for_ever_by_earlier_deadlines(members, max_rows, 
 
     So the bound is MAX_PASSED turns, and one more for each request that may be ahead by then.
     """
-    batcher: StepBatcher[Lane] = StepBatcher()
-    patient = Lane(model_id="a", num_rows=2, num_steps=1, deadline_s=math.inf)
+    batcher: StepBatcher[BatchRequest] = StepBatcher()
+    patient = BatchRequest(model_id="a", num_rows=2, num_steps=1, deadline_s=math.inf)
     batcher.join(patient)
-    for lane in members:
-        lane.model_id = "a"
-        batcher.join(lane)
+    for request in members:
+        request.model_id = "a"
+        batcher.join(request)
     turns = 0
     for deadline_s in newcomers:
         turns += 1
         turn = batcher.next_turn("a", max_rows)
         if patient in turn:
             break
-        urgent = Lane(model_id="a", num_rows=2, num_steps=1, deadline_s=-deadline_s)
+        urgent = BatchRequest(model_id="a", num_rows=2, num_steps=1, deadline_s=-deadline_s)
         batcher.join(urgent)
         batcher.leave(turn[0])
     assert turns <= MAX_PASSED + len(members) + 1
@@ -67,11 +67,13 @@ def test_nobody_is_passed_over_for_ever_by_earlier_deadlines(members, max_rows, 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(1e-3, 1e-1), st.floats(1e-3, 1e-1))
 def test_models_share_device_time_by_granted_steps(steps_a, steps_b, turn_a_s, turn_b_s):
-    batcher: StepBatcher[Lane] = StepBatcher()
+    batcher: StepBatcher[BatchRequest] = StepBatcher()
     weights = {"a": steps_a, "b": steps_b}
     turn_s = {"a": turn_a_s, "b": turn_b_s}
     for name, num_steps in weights.items():
-        batcher.join(Lane(model_id=name, num_rows=1, num_steps=num_steps, deadline_s=math.inf))
+        batcher.join(
+            BatchRequest(model_id=name, num_rows=1, num_steps=num_steps, deadline_s=math.inf)
+        )
     used = dict.fromkeys(weights, 0.0)
     for _ in range(300):
         name = batcher.next_model()

@@ -19,8 +19,8 @@ ENVS = 3
 def learning(**changes) -> LearningConfig:
     values = {
         "caching": DdqnConfig(hidden=8, epsilon_decisions=20),
-        "allocation": D3pgConfig(nets=NetConfig(hidden=8, chain_len=2), critic_head_start=5),
-        "caching_head_start": 1,
+        "allocation": D3pgConfig(nets=NetConfig(hidden=8, chain_len=2), critic_warmup_updates=5),
+        "caching_warmup_frames": 1,
         "caching_updates": 2,
         "caching_minibatch": 4,
         "allocation_minibatch": 4,

@@ -10,11 +10,11 @@ from controller.agents.replay import Replay
 
 SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
 ALL_NETS = [
-    NetConfig(actor=actor, form=form, parametrisation=parametrisation)
-    for form in ("flat", "set")
+    NetConfig(actor=actor, architecture=architecture, parametrisation=parametrisation)
+    for architecture in ("mlp", "deep_sets")
     for actor, parametrisation in (("mlp", "clean"), ("diffusion", "clean"), ("diffusion", "noise"))
 ]
-KINDS = [f"{nets.form} {nets.actor} {nets.parametrisation}" for nets in ALL_NETS]
+KINDS = [f"{nets.architecture} {nets.actor} {nets.parametrisation}" for nets in ALL_NETS]
 
 
 def agent(**config) -> D3pg:
@@ -62,7 +62,7 @@ def test_raw_actions_are_in_bounds_and_0_for_inactive_users(nets, explore):
 @pytest.mark.parametrize("nets", ALL_NETS, ids=KINDS)
 @pytest.mark.parametrize("discount", [0.0, 0.9])
 def test_an_update_moves_critic_and_actor_and_tells_what_it_saw(nets, discount):
-    config = D3pgConfig(nets=nets, discount=discount, critic_head_start=0)
+    config = D3pgConfig(nets=nets, discount=discount, critic_warmup_updates=0)
     learner = D3pg(config, SIZES, np.random.default_rng(0))
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
 
@@ -76,7 +76,7 @@ def test_an_update_moves_critic_and_actor_and_tells_what_it_saw(nets, discount):
 
 
 def test_the_critic_learns_alone_during_its_head_start():
-    config = D3pgConfig(critic_head_start=2)
+    config = D3pgConfig(critic_warmup_updates=2)
     learner, replay = D3pg(config, SIZES, np.random.default_rng(0)), filled(config)
     start = learner.tensors()["actor"].clone()
 
@@ -89,7 +89,7 @@ def test_the_critic_learns_alone_during_its_head_start():
 
 
 def test_the_first_exploring_decisions_are_uniform_and_later_ones_follow_the_actor():
-    learner = agent(num_random_decisions=1, exploration_std=0.0, nets=NetConfig(actor="mlp"))
+    learner = agent(learning_starts=1, exploration_std=0.0, nets=NetConfig(actor="mlp"))
     seen = observation(2000) | {"user_mask": np.ones((2000, 3), bool)}
 
     random, followed = (learner.act(**seen, explore=True) for _ in range(2))
@@ -99,7 +99,7 @@ def test_the_first_exploring_decisions_are_uniform_and_later_ones_follow_the_act
 
 
 def test_a_slot_without_users_is_no_lesson():
-    config = D3pgConfig(critic_head_start=0)
+    config = D3pgConfig(critic_warmup_updates=0)
     learner = D3pg(config, SIZES, np.random.default_rng(0))
     nobody = filled(config).sample(4)
     nobody["user_mask"] = torch.zeros_like(nobody["user_mask"])
@@ -137,7 +137,7 @@ def test_an_observation_of_another_shape_is_refused_by_name(name):
     [
         ("decay_updates", -1),
         ("discount", 1.5),
-        ("target_rate", 0.0),
+        ("tau", 0.0),
         ("actor_learning_rate", 0.0),
         ("exploration_std", -1),
     ],

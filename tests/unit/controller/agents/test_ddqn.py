@@ -45,7 +45,7 @@ def test_epsilon_falls_on_a_line_and_stays():
 
 
 def test_values_of_taken_actions_move_to_the_target_of_the_masked_next_best():
-    learner = agent(discount=0.5, learning_rate=0.01, target_rate=1.0)
+    learner = agent(discount=0.5, learning_rate=0.01, tau=1.0)
     rows = {
         "features": torch.tensor([[1.0, 0.0, 0.0]]),
         "action": torch.tensor([2]),
@@ -77,7 +77,7 @@ def test_wrong_shapes_and_an_environment_without_a_feasible_action_are_refused()
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("discount", 1.1), ("epsilon_end", -0.1), ("target_rate", 0.0), ("learning_rate", 0.0)],
+    [("discount", 1.1), ("epsilon_end", -0.1), ("tau", 0.0), ("learning_rate", 0.0)],
 )
 def test_settings_that_cannot_be_are_refused_by_name(field, value):
     with pytest.raises(ValueError, match=f"{field} must be .*{value}"):

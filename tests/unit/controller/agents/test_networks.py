@@ -14,7 +14,7 @@ from controller.agents.networks import (
 )
 
 SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
-FORMS = ("flat", "set")
+ARCHITECTURES = ("mlp", "deep_sets")
 ACTORS = ("mlp", "diffusion")
 
 
@@ -46,10 +46,12 @@ def test_a_slot_holds_means_over_active_users_and_how_many_there_are():
     assert not observed.features[0, 2].any()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", ACTORS)
-def test_every_actor_gives_two_numbers_in_bounds_for_each_user(form, kind):
-    actor = build_actor(NetConfig(form=form, actor=kind), SIZES, np.random.default_rng(0))
+def test_every_actor_gives_two_numbers_in_bounds_for_each_user(architecture, kind):
+    actor = build_actor(
+        NetConfig(architecture=architecture, actor=kind), SIZES, np.random.default_rng(0)
+    )
 
     raw = actor(slot(), noise(actor))
 
@@ -57,17 +59,17 @@ def test_every_actor_gives_two_numbers_in_bounds_for_each_user(form, kind):
     assert raw.abs().max() <= 1.0
 
 
-@pytest.mark.parametrize(("form", "columns"), [("flat", 1), ("set", 3)])
-def test_the_flat_critic_rates_the_slot_and_the_set_critic_each_user(form, columns):
-    critic = build_critic(NetConfig(form=form), SIZES, np.random.default_rng(0))
+@pytest.mark.parametrize(("architecture", "columns"), [("mlp", 1), ("deep_sets", 3)])
+def test_the_flat_critic_rates_the_slot_and_the_set_critic_each_user(architecture, columns):
+    critic = build_critic(NetConfig(architecture=architecture), SIZES, np.random.default_rng(0))
 
     assert critic(slot(), torch.zeros(4, 3, 2)).shape == (4, columns)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", ACTORS)
-def test_weights_are_those_of_the_generator_and_of_nothing_else(form, kind):
-    config = NetConfig(form=form, actor=kind)
+def test_weights_are_those_of_the_generator_and_of_nothing_else(architecture, kind):
+    config = NetConfig(architecture=architecture, actor=kind)
 
     first, again, other = (
         build_actor(config, SIZES, np.random.default_rng(seed)) for seed in (1, 1, 2)
@@ -85,9 +87,9 @@ def test_weights_lie_within_one_over_the_root_of_the_fan_in():
     assert 0.9 * 100**-0.5 < net.second.weight.abs().max() <= 100**-0.5
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_weight_of_a_diffusion_actor_gets_a_gradient(form):
-    actor = build_actor(NetConfig(form=form), SIZES, np.random.default_rng(0))
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_weight_of_a_diffusion_actor_gets_a_gradient(architecture):
+    actor = build_actor(NetConfig(architecture=architecture), SIZES, np.random.default_rng(0))
 
     gradients = torch.autograd.grad(actor(slot(), noise(actor)).sum(), list(actor.parameters()))
 

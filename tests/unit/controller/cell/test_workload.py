@@ -70,10 +70,10 @@ def test_the_skew_follows_its_chain():
 def test_the_ranking_drifts_with_its_probability(drift, changes):
     config = WorkloadConfig(drift_probability=drift, zipf_skews=(1.0,), transitions=((1.0,),))
     popularity = workload.Popularity(config, 5, stream(0, "workload"))
-    before = popularity.chances
+    before = popularity.probabilities
     popularity.step()
-    assert (not np.array_equal(before, popularity.chances)) == changes
-    assert popularity.chances.sum() == pytest.approx(1.0)
+    assert (not np.array_equal(before, popularity.probabilities)) == changes
+    assert popularity.probabilities.sum() == pytest.approx(1.0)
 
 
 def test_models_are_asked_for_by_their_popularity():

@@ -37,25 +37,25 @@ def test_the_hull_skips_points_below_it():
 
 def test_what_is_asked_for_is_held_when_its_time_comes():
     popularity = np.array([[[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.9, 0.05]]])
-    plan = bound(slots_per_frame=50).plan(popularity)
-    assert plan.shape == (1, 3, 1, 3)
-    assert plan[0, :, 0, :2].tolist() == [[True, False], [False, True], [False, True]]
+    schedule = bound(slots_per_frame=50).cache_schedule(popularity)
+    assert schedule.shape == (1, 3, 1, 3)
+    assert schedule[0, :, 0, :2].tolist() == [[True, False], [False, True], [False, True]]
 
 
 def test_what_takes_a_frame_to_load_is_not_worth_a_frame():
     slow = tuple(curves(m.model_id, resident_bytes=90, load_s=10.0) for m in MODELS)
     popularity = np.array([[[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.9, 0.1, 0.0]]])
-    held = bound(synthetic_models=slow).plan(popularity)[0, :, 0].argmax(axis=1)
+    held = bound(synthetic_models=slow).cache_schedule(popularity)[0, :, 0].argmax(axis=1)
     assert held.tolist() == [0, 0, 0]
     fast = tuple(curves(m.model_id, resident_bytes=90, load_s=0.0) for m in MODELS)
-    held = bound(synthetic_models=fast).plan(popularity)[0, :, 0].argmax(axis=1)
+    held = bound(synthetic_models=fast).cache_schedule(popularity)[0, :, 0].argmax(axis=1)
     assert held.tolist() == [0, 1, 0]
 
 
 def test_a_static_plan_is_one_set_and_worth_no_more():
     rng = stream(0, "popularity")
     popularity = rng.dirichlet([0.5] * 3, size=(1, 3))
-    static = bound().static_plan(popularity)[0, :, 0]
+    static = bound().static_cache_schedule(popularity)[0, :, 0]
     assert (static == static[0]).all()
 
 
@@ -114,5 +114,5 @@ def test_a_miss_is_worth_what_the_simulator_says():
 
 def test_two_nodes_hold_different_models_where_one_cannot_hold_both():
     popularity = np.array([[[0.5, 0.5, 0.0]] * 2])
-    plan = bound(num_nodes=2, num_frames=2).plan(popularity)
-    assert plan[0, 0].any(axis=0)[:2].tolist() == [True, True]
+    schedule = bound(num_nodes=2, num_frames=2).cache_schedule(popularity)
+    assert schedule[0, 0].any(axis=0)[:2].tolist() == [True, True]

@@ -10,8 +10,8 @@ from protos.seeds import stream
 from tests.unit.controller.scenarios import scenario, table
 
 
-def yard(**changes) -> scores.Yard:
-    return scores.Yard(scenario(**changes), table(**changes), num_envs=4, seed=0)
+def episode(**changes) -> scores.EvaluationEpisode:
+    return scores.EvaluationEpisode(scenario(**changes), table(**changes), num_envs=4, seed=0)
 
 
 def test_the_interquartile_mean_cuts_a_quarter_at_each_end():
@@ -34,7 +34,7 @@ def test_the_interval_holds_the_mean_and_shrinks_with_more_seeds():
 
 
 def test_scores_are_normalised_and_a_scenario_without_headroom_is_refused():
-    sticks = scores.Yardsticks(floor=0.2, oracle=0.6, equal_allocation=0.4)
+    sticks = scores.ReferenceScores(floor=0.2, oracle=0.6, equal_allocation=0.4)
     assert sticks.score(0.5) == pytest.approx(0.75)
     assert sticks.allocation_score(0.5) == pytest.approx(0.5)
     with pytest.raises(ValueError, match=r"must be above the floor, got 0.2 and 0.2"):
@@ -64,7 +64,7 @@ def test_an_episodes_means_are_those_of_its_requests():
 
 
 def test_every_policy_is_measured_on_the_same_episode():
-    here = yard()
+    here = episode()
     best = baselines.allocation_rule("oracle", scenario(), here.rng)
     one, other = here.measure_allocation(best), here.measure_allocation(baselines.equal)
     assert one.num_requests == other.num_requests
@@ -73,7 +73,7 @@ def test_every_policy_is_measured_on_the_same_episode():
 
 
 def test_the_oracle_is_above_both_floors():
-    sticks = yard().yardsticks()
+    sticks = episode().reference_scores()
     assert max(sticks.floor, sticks.equal_allocation) < sticks.oracle
 
 

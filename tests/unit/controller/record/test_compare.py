@@ -4,7 +4,7 @@ import pytest
 
 from controller.record import compare
 from controller.record.config import NodeSpec, RunConfig
-from controller.record.request_log import RequestLog, Row
+from controller.record.request_log import RequestLog, RequestRecord
 from protos.config import ConfigError, to_json
 
 CONFIG = RunConfig(
@@ -34,7 +34,7 @@ def leave(tmp_path):
 
 
 def row(number):
-    return Row(
+    return RequestRecord(
         request_id=f"r{number}",
         user_id="user-0",
         model_id="m",

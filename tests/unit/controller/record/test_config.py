@@ -66,7 +66,7 @@ BASE = {
         ({"workload": {"zipf_skews": [1.0]}}, "transitions must be 1 x 1"),
         (
             {"workload": {"zipf_skews": [1.0], "transitions": [[0.5]]}},
-            r"chances that sum to 1, got \[0.5\]",
+            r"probabilities that sum to 1, got \[0.5\]",
         ),
         ({"deadlines": {"grant_s": 0}}, "grant_s must be > 0, got 0"),
     ],

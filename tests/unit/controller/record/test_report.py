@@ -5,7 +5,7 @@ import pytest
 from controller.cell.dynamics import CAUSES
 from controller.record import document, report
 from controller.record.config import NodeSpec, RunConfig
-from controller.record.request_log import CacheRow, NodeRow, RequestLog, Row
+from controller.record.request_log import CacheRecord, NodeRecord, RequestLog, RequestRecord
 from controller.record.summary import grouped, summarise
 from profiling import records
 from protos.config import ConfigError, to_json
@@ -14,7 +14,7 @@ from tests.unit.controller.profiles import MANIFEST, model, profile
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def row(number: int, **changes) -> Row:
+def row(number: int, **changes) -> RequestRecord:
     values = {
         "user_id": "user-0",
         "model_id": "a",
@@ -24,10 +24,10 @@ def row(number: int, **changes) -> Row:
         "frame": 0,
         "slot": 0,
     } | changes
-    return Row(request_id=f"r{number}", **values)
+    return RequestRecord(request_id=f"r{number}", **values)
 
 
-def served(number: int, total_s: float, *, is_hit: bool, **changes) -> Row:
+def served(number: int, total_s: float, *, is_hit: bool, **changes) -> RequestRecord:
     """A served request whose latency is half wait and half generating."""
     causes = dict.fromkeys(CAUSES, 0.0) | {"wait_s": total_s / 2, "generate_s": total_s / 2}
     where = ("e", "edge") if is_hit else ("c", "cloud")
@@ -96,11 +96,11 @@ def fill(folder, rows) -> None:
     with RequestLog(folder / "requests.sqlite") as log:
         for one in rows:
             log.open(one)
-        log.write_cache(CacheRow(frame=0, node_id="e", models="a,b", duration_s=0.25))
-        log.write_cache(CacheRow(frame=1, node_id="e", models="", error="NodeDownError: gone"))
+        log.write_cache(CacheRecord(frame=0, node_id="e", models="a,b", duration_s=0.25))
+        log.write_cache(CacheRecord(frame=1, node_id="e", models="", error="NodeDownError: gone"))
         for node_id, role, is_alive in (("e", "edge", False), ("c", "cloud", True)):
             log.write_node(
-                NodeRow(
+                NodeRecord(
                     node_id=node_id,
                     address="h:1",
                     role=role,

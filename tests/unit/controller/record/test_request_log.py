@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.record.request_log import Averages, CacheRow, NodeRow, RequestLog, Row
+from controller.record.request_log import (
+    Averages,
+    CacheRecord,
+    NodeRecord,
+    RequestLog,
+    RequestRecord,
+)
 
 
 @pytest.fixture
@@ -14,7 +20,7 @@ def log(tmp_path):
         yield opened
 
 
-def row(name: str = "r1", **changes) -> Row:
+def row(name: str = "r1", **changes) -> RequestRecord:
     values = {
         "user_id": "user-0",
         "model_id": "a",
@@ -22,7 +28,7 @@ def row(name: str = "r1", **changes) -> Row:
         "seed": 7,
         "submitted_utc": "2026-01-01T00:00:00.000+00:00",
     } | changes
-    return Row(request_id=name, **values)
+    return RequestRecord(request_id=name, **values)
 
 
 def test_a_request_is_written_and_read_whole(log):
@@ -92,9 +98,9 @@ def test_every_row_survives_a_process_that_never_closes_its_file(tmp_path):
 
 
 def test_cache_decisions_and_nodes_are_completed_in_place(log):
-    log.write_cache(CacheRow(frame=0, node_id="e", models="a,b"))
-    log.write_cache(CacheRow(frame=0, node_id="e", models="a,b", duration_s=0.5))
-    node = NodeRow(
+    log.write_cache(CacheRecord(frame=0, node_id="e", models="a,b"))
+    log.write_cache(CacheRecord(frame=0, node_id="e", models="a,b", duration_s=0.5))
+    node = NodeRecord(
         node_id="e", address="h:1", role="edge", capacity_bytes=9, device="cpu", is_alive=True
     )
     log.write_node(node)

@@ -8,12 +8,12 @@ import pytest
 from controller.policies.evaluation import Rating
 from controller.policies.scores import Measured, estimate
 from controller.studies import figures, table
-from controller.studies.results import places
+from controller.studies.results import scenario_results
 from controller.studies.study import (
     BaselineRecord,
     Cell,
     CellRecord,
-    Point,
+    CurvePoint,
     StudyConfig,
     cells,
     write,
@@ -40,10 +40,10 @@ def rating(policy: str, score: float, utility: float) -> Rating:
 def record(cell: Cell, score: float) -> CellRecord:
     return CellRecord(
         labels=cell.labels,
-        alone=cell.alone,
+        one_at_a_time=cell.one_at_a_time,
         config=cell.config,
         manifest=manifest.collect(),
-        points=(Point(episode=1, cpu_s=60.0, score=score, allocation_score=score),),
+        points=(CurvePoint(episode=1, cpu_s=60.0, score=score, allocation_score=score),),
         whole=rating("t2drl", score, utility=-score),
         allocation=rating("t2drl", score, utility=0.0),
     )
@@ -51,7 +51,7 @@ def record(cell: Cell, score: float) -> CellRecord:
 
 @pytest.fixture
 def study(tmp_path) -> StudyConfig:
-    return StudyConfig(title="t", seeds=(0, 1), alone=ALONE, train=told(tmp_path))
+    return StudyConfig(title="t", seeds=(0, 1), one_at_a_time=ALONE, train=told(tmp_path))
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def todo(study, tmp_path) -> tuple[Cell, ...]:
     for cell in found:
         chain = cell.config.learning.allocation.nets.chain_len
         score = cell.scenario.num_users / 20 + chain / 50 + cell.config.seed / 100
-        if (cell.alone, cell.config.seed) != (("learning.allocation.nets.chain_len", 1), 1):
+        if (cell.one_at_a_time, cell.config.seed) != (("learning.allocation.nets.chain_len", 1), 1):
             write(record(cell, score), tmp_path / f"{cell.name}.json")
         base = BaselineRecord(
             scenario="default",
@@ -74,7 +74,7 @@ def todo(study, tmp_path) -> tuple[Cell, ...]:
 
 
 def test_points_that_come_to_the_same_training_are_one(todo, tmp_path):
-    fewer, own = places(todo, tmp_path)
+    fewer, own = scenario_results(todo, tmp_path)
 
     assert fewer.name == "default, num_users 6"
     assert own.name == "default"  # 10 users and a chain of 2 are its own
@@ -106,7 +106,7 @@ def test_the_figure_has_a_column_for_each_key_and_a_line_against_its_values(stud
 
 @pytest.mark.usefixtures("todo")
 def test_without_values_alone_the_figure_shows_scores_while_learning(study, tmp_path):
-    plain = replace(study, alone={}, grid={"scenario": ("default",)})
+    plain = replace(study, one_at_a_time={}, grid={"scenario": ("default",)})
 
     figure = figures.draw(plain, cells(plain), tmp_path)
 
@@ -122,7 +122,7 @@ def test_an_estimate_is_the_interquartile_mean_and_its_interval():
 
 
 def test_words_stand_on_the_axis_as_words(study, tmp_path):
-    worded = replace(study, alone={"learning.allocation.nets.actor": ("diffusion", "mlp")})
+    worded = replace(study, one_at_a_time={"learning.allocation.nets.actor": ("diffusion", "mlp")})
     for index, cell in enumerate(cells(worded)):
         write(record(cell, 0.1 * index), tmp_path / f"{cell.name}.json")
 

@@ -8,9 +8,9 @@ import pytest
 
 from controller.cell.config import ROOT
 from controller.cell.observations import AllocationArrays
-from controller.policies.evaluation import Course, Rating
+from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.studies import study as studies
-from controller.studies.study import BaselineRecord, CellRecord, Point, StudyConfig, cells
+from controller.studies.study import BaselineRecord, CellRecord, CurvePoint, StudyConfig, cells
 from protos import config as configs
 from protos import manifest
 from protos.config import ConfigError, to_json
@@ -51,7 +51,7 @@ def test_points_are_taken_one_by_one_at_each_point_of_the_grid(tmp_path):
     points = ({actor: "mlp", hidden: 128}, {actor: "diffusion"})
     grid = {"scenario": ("default", "tight-memory")}
 
-    found = cells(study(tmp_path, grid=grid, points=points, seeds=(0,)))
+    found = cells(study(tmp_path, grid=grid, variants=points, seeds=(0,)))
 
     assert [one.labels for one in found] == [
         {"scenario": "default", "actor": "mlp", "hidden": 128},
@@ -66,19 +66,19 @@ def test_points_are_taken_one_by_one_at_each_point_of_the_grid(tmp_path):
 
 
 def test_each_value_alone_changes_the_training_or_its_scenario(tmp_path):
-    alone = {
+    one_at_a_time = {
         "scenario.num_users": (10, 6),  # 10 is the default scenario's own
         "scenario.workload.zipf_skews": ((0.5, 1.0, 1.5),),
         "learning.allocation.nets.chain_len": (3,),
     }
-    found = cells(study(tmp_path, grid={}, alone=alone, seeds=(0,)))
+    found = cells(study(tmp_path, grid={}, one_at_a_time=one_at_a_time, seeds=(0,)))
 
     as_it_is, fewer, flatter, longer_chain = found
     assert [one.scenario.num_users for one in found] == [10, 6, 10, 10]
     assert flatter.scenario.workload.zipf_skews == (0.5, 1.0, 1.5)
     assert longer_chain.config.learning.allocation.nets.chain_len == 3
     assert fewer.config == as_it_is.config == flatter.config
-    assert [one.alone[0].rpartition(".")[2] for one in found[1:]] == [
+    assert [one.one_at_a_time[0].rpartition(".")[2] for one in found[1:]] == [
         "num_users",
         "zipf_skews",
         "chain_len",
@@ -121,10 +121,10 @@ def test_a_record_that_a_changed_default_left_behind_is_refused(tmp_path):
     rating = Rating(policy="t2drl", scores=(0.5,), measured=())
     record = CellRecord(
         labels=cell.labels,
-        alone=None,
+        one_at_a_time=None,
         config=dataclasses.replace(cell.config, output="elsewhere", checkpoint_every=3),
         manifest=manifest.collect(),
-        points=(),
+        variants=(),
         whole=rating,
         allocation=rating,
     )
@@ -153,7 +153,7 @@ def test_a_grid_of_what_a_training_has_not_is_refused(tmp_path, grid, complaint)
 
 def test_a_scenarios_numbers_are_checked_and_vary_alone_only(tmp_path):
     with pytest.raises(ConfigError, match="num_users must be >= 1, got 0"):
-        cells(study(tmp_path, grid={}, alone={"scenario.num_users": (0,)}))
+        cells(study(tmp_path, grid={}, one_at_a_time={"scenario.num_users": (0,)}))
     with pytest.raises(ConfigError, match=r"'scenario.num_users' names nothing of a TrainConfig"):
         cells(study(tmp_path, grid={"scenario.num_users": (6,)}))
 
@@ -163,7 +163,7 @@ def test_a_scenarios_numbers_are_checked_and_vary_alone_only(tmp_path):
     [
         ({"seeds": ()}, "seeds must not be empty"),
         ({"seeds": (1, 1)}, r"seeds must differ, got \[1, 1\]"),
-        ({"grid": {}}, "grid, points and alone must not all be empty"),
+        ({"grid": {}}, "grid, variants and one_at_a_time must not all be empty"),
         ({"test_episodes": 0}, "test_episodes must be >= 1, got 0"),
     ],
 )
@@ -181,10 +181,10 @@ def test_every_shipped_study_can_be_read():
 
 
 def test_the_course_rates_the_floor_0_and_the_oracle_1():
-    course = Course(scenario(), seeds=(0, 1), num_envs=2)
+    suite = EvaluationSuite(scenario(), seeds=(0, 1), num_envs=2)
 
-    ratings = {rating.policy: rating for rating in course.baselines()}
-    allocations = {rating.policy: rating for rating in course.allocations()}
+    ratings = {rating.policy: rating for rating in suite.baselines()}
+    allocations = {rating.policy: rating for rating in suite.allocations()}
 
     assert ratings["random-equal"].scores == (0.0, 0.0)
     assert ratings["oracle-oracle"].score == pytest.approx(1.0)
@@ -201,17 +201,17 @@ def test_the_course_rates_the_floor_0_and_the_oracle_1():
             shares=share, num_steps=np.where(slot.nodes < 0, slot.max_num_steps, 1)
         )
 
-    assert course.rate_allocation("starved", lambda _: starved).score < -1
+    assert suite.rate_allocation("starved", lambda _: starved).score < -1
 
 
 def test_records_come_back_as_they_were_written(tmp_path):
-    rating = next(Course(scenario(), seeds=(0,), num_envs=1).baselines())
+    rating = next(EvaluationSuite(scenario(), seeds=(0,), num_envs=1).baselines())
     cell = CellRecord(
         labels={"actor": "mlp", "chain_len": 3},
-        alone=("scenario.num_users", 6),
+        one_at_a_time=("scenario.num_users", 6),
         config=told(tmp_path),
         manifest=manifest.collect(),
-        points=(Point(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
+        variants=(CurvePoint(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
         whole=rating,
         allocation=rating,
     )
@@ -235,7 +235,7 @@ def test_a_damaged_record_is_refused_by_name(tmp_path):
 
 
 def test_a_rating_is_the_mean_over_its_episodes():
-    measured = next(Course(scenario(), seeds=(0,), num_envs=1).baselines()).measured[0]
+    measured = next(EvaluationSuite(scenario(), seeds=(0,), num_envs=1).baselines()).measured[0]
     twice = (measured, dataclasses.replace(measured, utility=measured.utility + 1))
     rating = Rating(policy="p", scores=(0.25, 0.75), measured=twice)
     assert rating.score == 0.5

@@ -10,7 +10,7 @@ from controller.cell.dynamics import CAUSES
 from controller.policies import baselines
 from controller.policies.baselines import equal
 from controller.policies.policy import ForOneRun, MostPopularEqual, Policy, RandomFeasible
-from controller.record.request_log import Row
+from controller.record.request_log import RequestRecord
 from controller.testbed.interface import run_frames
 from controller.training.environments import FrameEnvironment, SimulatedTestbed, SlotEnvironment
 from protos.seeds import stream
@@ -90,13 +90,13 @@ def test_a_subset_that_does_not_fit_is_cut_and_the_mask_says_so():
     assert reward(0b111) == reward(0b101) != reward(0b110)
 
 
-def run(policy: Policy, seed: int = 0, **changes) -> list[Row]:
+def run(policy: Policy, seed: int = 0, **changes) -> list[RequestRecord]:
     """Return the rows of a run, the last slot's included."""
     testbed = SimulatedTestbed(scenario(**changes), table(**changes), seed)
-    rows: list[Row] = []
+    rows: list[RequestRecord] = []
     collect = testbed.collect_outcomes
 
-    async def kept() -> tuple[Row, ...]:
+    async def kept() -> tuple[RequestRecord, ...]:
         ended = await collect()
         rows.extend(ended)
         return ended

@@ -27,8 +27,10 @@ def caching(**changes) -> CachingAgent:
     return CachingAgent(config, scenario(**changes), table(**changes), stream(0, "caching"))
 
 
-def allocation(form: str = "set", **changes) -> AllocationAgent:
-    config = D3pgConfig(nets=NetConfig(hidden=8, chain_len=2, form=form), discount=0.9)
+def allocation(architecture: str = "deep_sets", **changes) -> AllocationAgent:
+    config = D3pgConfig(
+        nets=NetConfig(hidden=8, chain_len=2, architecture=architecture), discount=0.9
+    )
     return AllocationAgent(config, scenario(**changes), table(**changes), stream(0, "allocation"))
 
 
@@ -110,12 +112,12 @@ def test_larger_models_than_trained_on_are_left_out(changes):
     assert caches.sum(axis=-1).max() == 1
 
 
-@pytest.mark.parametrize("form", ["set", "flat"])
+@pytest.mark.parametrize("architecture", ["deep_sets", "mlp"])
 @pytest.mark.parametrize("num_requests", [1, 3, 4, 5, 9])
-def test_any_number_of_requests_is_allocated(form, num_requests):
+def test_any_number_of_requests_is_allocated(architecture, num_requests):
     seen = slot([0] * num_requests)
 
-    decision = allocation(form).decide(seen, explore=False)
+    decision = allocation(architecture).decide(seen, explore=False)
 
     decision.allocation.validate(seen)
     assert decision.allocation.shares.shape == (1, num_requests)
@@ -124,7 +126,7 @@ def test_any_number_of_requests_is_allocated(form, num_requests):
 
 @pytest.mark.parametrize(("reads", "is_alike"), [("amended", True), ("raw", False)])
 def test_an_amended_critic_rates_alike_what_the_amender_makes_alike(reads, is_alike):
-    config = D3pgConfig(nets=NetConfig(hidden=8, critic_reads=reads))
+    config = D3pgConfig(nets=NetConfig(hidden=8, critic_action_input=reads))
     agent = AllocationAgent(config, scenario(), table(), stream(0, "allocation"))
     seen = agent.decide(slot([0, 1, 2, -1]), explore=False).features
     state = slot_of(*(torch.from_numpy(getattr(seen, name)) for name in FEATURES))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from controller.cell.simulator import serve
 from controller.policies import baselines
 from controller.training import rewards
-from controller.training.rewards import Normaliser, rewards_of, tamed
+from controller.training.rewards import Normaliser, compress_tail, rewards_of
 from tests.unit.controller.scenarios import scenario, slot
 
 REQUESTS = slot([0, 1, 2, -1], [0, 0, -1, 0])
@@ -63,11 +63,11 @@ def test_a_clipped_deep_fade_counts_no_less_than_minus_1():
 @given(st.lists(st.floats(-1e6, 1.0), min_size=2))
 def test_on_a_logarithm_the_order_of_utilities_stays_and_so_do_those_above_minus_1(utilities):
     ranked = np.sort(utilities)
-    found = tamed(ranked, "log")
+    found = compress_tail(ranked, "log")
     assert (np.diff(found) >= 0).all()
     assert (np.diff(found)[np.diff(ranked) > 1e-9 * np.abs(ranked[1:])] > 0).all()
     assert np.array_equal(found[ranked >= -1], ranked[ranked >= -1])
-    near = tamed(np.array([-1 - 1e-6, -1.0]), "log")
+    near = compress_tail(np.array([-1 - 1e-6, -1.0]), "log")
     assert (near[1] - near[0]) / 1e-6 == pytest.approx(1.0, rel=1e-3)  # no kink at -1
 
 

@@ -7,7 +7,7 @@ import torch
 from controller.agents.d3pg import D3pgConfig, replay_fields
 from controller.agents.networks import NetConfig, SlotSizes
 from controller.agents.replay import Replay
-from controller.training.sb3_agents import Referee
+from controller.training.sb3_agents import Sb3Agent
 from protos.config import ConfigError
 
 AGENTS = ("sb3-ddpg", "sb3-td3", "sb3-sac")
@@ -25,8 +25,8 @@ def config(agent: str, **changes) -> D3pgConfig:
     )
 
 
-def referee(agent: str, seed: int = 0, **changes) -> Referee:
-    return Referee(config(agent, **changes), SIZES, np.random.default_rng(seed))
+def referee(agent: str, seed: int = 0, **changes) -> Sb3Agent:
+    return Sb3Agent(config(agent, **changes), SIZES, np.random.default_rng(seed))
 
 
 def slots(num_envs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -40,7 +40,7 @@ def slots(num_envs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
-def learn(agent: Referee, replay: Replay, num_slots: int) -> list[float]:
+def learn(agent: Sb3Agent, replay: Replay, num_slots: int) -> list[float]:
     """Run the identity task: a user is paid for answering with its own features."""
     rng, losses = np.random.default_rng(1), []
     for _ in range(num_slots):
@@ -48,7 +48,7 @@ def learn(agent: Referee, replay: Replay, num_slots: int) -> list[float]:
         raw = agent.act(**slot, explore=True)
         reward = -np.square(raw - slot["user_features"]).sum(axis=2)
         replay.add({**slot, "raw_action": raw, "reward": reward.astype(np.float32)})
-        losses.append(agent.update(replay.sample(32))["referee/critic_loss"])
+        losses.append(agent.update(replay.sample(32))["sb3/critic_loss"])
     return losses
 
 
@@ -56,7 +56,7 @@ def kept(agent: str) -> Replay:
     return Replay(replay_fields(config(agent), SIZES), 5000, np.random.default_rng(2))
 
 
-def error(agent: Referee) -> float:
+def error(agent: Sb3Agent) -> float:
     slot = slots(256, np.random.default_rng(3))
     raw = agent.act(**slot, explore=False)
     return float(np.square(raw - slot["user_features"]).mean())
@@ -72,7 +72,7 @@ def test_a_referee_learns_the_identity(agent):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_who_does_not_ask_gets_nothing_and_noise_stays_within_bounds(agent):
-    one, slot = referee(agent, num_random_decisions=1), slots(64, np.random.default_rng(0))
+    one, slot = referee(agent, learning_starts=1), slots(64, np.random.default_rng(0))
     for _ in range(2):  # uniform, then its own
         raw = one.act(**slot, explore=True)
         assert raw.shape == (64, 3, 2)

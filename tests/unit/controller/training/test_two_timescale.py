@@ -34,7 +34,7 @@ def spied(**changes):
 
 
 def test_every_slot_and_every_frame_after_the_head_start_is_stored_once():
-    agent = spied(caching_head_start=2)
+    agent = spied(caching_warmup_frames=2)
 
     rows = [row for seed in range(2) for row in agent.learn_episode(simulator(seed))]
 
@@ -46,7 +46,7 @@ def test_every_slot_and_every_frame_after_the_head_start_is_stored_once():
 
 def test_a_transition_leads_to_the_next_one_and_never_into_the_next_episode():
     allocation = D3pgConfig(nets=NetConfig(hidden=8, chain_len=2), discount=0.9)
-    agent = spied(caching_head_start=0, allocation=allocation)
+    agent = spied(caching_warmup_frames=0, allocation=allocation)
     for seed in range(2):
         list(agent.learn_episode(simulator(seed)))
 
@@ -59,7 +59,7 @@ def test_a_transition_leads_to_the_next_one_and_never_into_the_next_episode():
 
 def test_ddqn_is_rewarded_with_the_mean_over_the_frames_slots_and_d3pg_with_each_users_own():
     # With "utility" the sum of a user's rewards over the frame is DDQN's, but for the scale.
-    agent = spied(caching_head_start=0, reward="utility")
+    agent = spied(caching_warmup_frames=0, reward="utility")
     list(agent.learn_episode(simulator()))
 
     for frame, stored in enumerate(agent._frames.added):
@@ -69,7 +69,7 @@ def test_ddqn_is_rewarded_with_the_mean_over_the_frames_slots_and_d3pg_with_each
 
 
 def test_learning_starts_when_a_minibatch_is_there():
-    agent = learner(config=learning(caching_head_start=1, caching_minibatch=4))
+    agent = learner(config=learning(caching_warmup_frames=1, caching_minibatch=4))
 
     rows = list(agent.learn_episode(simulator()))
 
@@ -80,7 +80,7 @@ def test_learning_starts_when_a_minibatch_is_there():
 
 @pytest.mark.parametrize("changes", [{"num_nodes": 2}, MANY], ids=["2 nodes", "13 models"])
 def test_several_nodes_and_many_models_are_learnt_as_well(changes):
-    agent = learner(config=learning(caching_head_start=0), **changes)
+    agent = learner(config=learning(caching_warmup_frames=0), **changes)
 
     rows = list(agent.learn_episode(simulator(**changes)))
 

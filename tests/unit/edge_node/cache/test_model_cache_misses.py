@@ -34,7 +34,7 @@ async def requested(cache: ModelCache, model_id: str) -> float:
 
 def test_a_directed_cache_refuses_a_miss():
     async def scenario():
-        cache, engine = make("directed")
+        cache, engine = make("controller")
         with pytest.raises(NotResidentError, match="'a' is not resident"):
             await requested(cache, "a")
         assert engine.num_loads == 0
@@ -151,7 +151,7 @@ def test_an_eviction_that_fails_leaves_the_model_in_service():
 
 def test_a_reload_from_the_host_copy_needs_no_file():
     async def scenario():
-        cache, engine = make("directed", host_capacity_bytes=80)
+        cache, engine = make("controller", host_capacity_bytes=80)
         await cache.set_cache(["a", "b"])
         assert cache.host_used_bytes == 70
         await cache.set_cache([])
@@ -164,13 +164,13 @@ def test_a_reload_from_the_host_copy_needs_no_file():
 
 def test_the_least_recently_used_copy_makes_room_and_a_model_too_large_gets_none():
     async def scenario():
-        cache, engine = make("directed", host_capacity_bytes=80)
+        cache, engine = make("controller", host_capacity_bytes=80)
         await cache.load("a")
         await cache.load("b")
         await cache.evict("a")  # used after b
         await cache.load("c")  # 30 + 40 + 50 > 80: b's copy goes
         assert engine.staged == {"a", "c"}
-        cache, engine = make("directed", host_capacity_bytes=45)
+        cache, engine = make("controller", host_capacity_bytes=45)
         await cache.load("c")
         assert engine.staged == set()
         assert cache.resident == ("c",)

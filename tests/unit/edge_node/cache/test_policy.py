@@ -58,7 +58,7 @@ def test_hits_and_evictions_are_those_computed_by_hand(policy):
 
 
 def test_a_directed_cache_has_no_policy():
-    assert policies.make("directed") is None
+    assert policies.make("controller") is None
 
 
 def test_what_was_never_requested_goes_first():

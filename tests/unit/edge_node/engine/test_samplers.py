@@ -56,15 +56,15 @@ def by_diffusers(name: str, own_scheduler, num_steps: int):
     return latents
 
 
-def by_plan(plan: samplers.Plan, seed: int):
+def by_table(table: samplers.SamplerTable, seed: int):
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(SHAPE, generator=generator) * plan.init_scale
+    latents = torch.randn(SHAPE, generator=generator) * table.init_scale
     before = torch.zeros_like(latents)
-    for step in range(plan.num_steps):
-        row = plan.rows[step : step + 1]
-        out = denoise(latents * row[:, 0], plan.timesteps[step])
+    for step in range(table.num_steps):
+        row = table.rows[step : step + 1]
+        out = denoise(latents * row[:, 0], table.timesteps[step])
         noise = torch.zeros(())
-        if plan.draws_noise[step]:
+        if table.draws_noise[step]:
             noise = torch.randn(SHAPE, generator=generator)
         latents, before = samplers.advance(latents, out, before, noise, row)
     return latents
@@ -79,7 +79,7 @@ def test_a_plan_ends_where_diffusers_ends(name, prediction, spacing):
         if num_steps == 61 and spacing in ("trailing", "pure noise"):
             continue  # diffusers takes 62 there; the next test
         expected = by_diffusers(name, scheduler, num_steps)
-        found = by_plan(samplers.plan(name, scheduler, num_steps), num_steps)
+        found = by_table(samplers.sampler_table(name, scheduler, num_steps), num_steps)
         scale = max(1.0, expected.abs().max().item())
         # From pure noise diffusers' Euler starts at x = 4096 and subtracts what it has not added:
         # its float32 keeps three digits of the result.
@@ -96,19 +96,19 @@ def test_a_step_too_many_by_rounding_is_left_out(name):
     assert len(theirs.timesteps) == 62  # np.arange(1000, 0, -1000 / 61) has 62 members
     assert theirs.timesteps[-1] == -1
 
-    plan = samplers.plan(name, scheduler, 61)
-    assert plan.num_steps == 61
-    assert torch.isfinite(plan.rows).all()
-    assert plan.timesteps.min() >= 0
+    table = samplers.sampler_table(name, scheduler, 61)
+    assert table.num_steps == 61
+    assert torch.isfinite(table.rows).all()
+    assert table.timesteps.min() >= 0
 
 
 def test_rows_of_different_plans_share_a_step():
-    plans = [
-        samplers.plan("ddim", own("v_prediction", "trailing"), 7),
-        samplers.plan("euler", own("v_prediction", "trailing"), 20),
-        samplers.plan("dpmpp_2m", own("v_prediction", "trailing"), 9),
+    tables = [
+        samplers.sampler_table("ddim", own("v_prediction", "trailing"), 7),
+        samplers.sampler_table("euler", own("v_prediction", "trailing"), 20),
+        samplers.sampler_table("dpmpp_2m", own("v_prediction", "trailing"), 9),
     ]
-    rows = torch.stack([plan.rows[step] for plan, step in zip(plans, (0, 11, 4), strict=True)])
+    rows = torch.stack([table.rows[step] for table, step in zip(tables, (0, 11, 4), strict=True)])
     x, out, before, noise = torch.randn(
         4, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0)
     )
@@ -137,14 +137,14 @@ def test_the_estimate_of_each_prediction_type_recovers_the_clean_latent():
 def test_one_ddim_step_from_pure_noise_is_the_estimate():
     """By hand: one step goes from t = 999 to the final alpha_bar, that of t = 0."""
     scheduler = own("epsilon", "trailing")
-    plan = samplers.plan("ddim", scheduler, 1)
+    table = samplers.sampler_table("ddim", scheduler, 1)
     bar, final = (scheduler.alphas_cumprod[t].item() for t in (999, 0))
     x, eps = 1.5, 0.5
     x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
     expected = final**0.5 * x0 + (1 - final) ** 0.5 * eps
 
     tensors = [torch.full((1, 1, 1, 1), value) for value in (x, eps, 0.0, 0.0)]
-    found, clean = samplers.advance(*tensors, plan.rows)
+    found, clean = samplers.advance(*tensors, table.rows)
     assert clean.item() == pytest.approx(x0, rel=1e-5)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
@@ -159,7 +159,7 @@ def test_one_ddim_step_from_pure_noise_is_the_estimate():
 def test_settings_that_change_the_step_are_refused_by_name(setting, name):
     scheduler = DDIMScheduler(**NOISE, **({"clip_sample": False} | setting))
     with pytest.raises(ValueError, match=f"{next(iter(setting))} = True is not supported"):
-        samplers.plan(name, scheduler, 4)
+        samplers.sampler_table(name, scheduler, 4)
 
 
 def test_admission_lets_through_exactly_the_samplers_that_there_are():

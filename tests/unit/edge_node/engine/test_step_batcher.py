@@ -1,50 +1,50 @@
 import math
 
-from edge_node.engine.step_batcher import MAX_PASSED, Lane, StepBatcher
+from edge_node.engine.step_batcher import MAX_PASSED, BatchRequest, StepBatcher
 
 
-def lane(model_id="m", rows=1, steps=10, deadline_s=math.inf) -> Lane:
-    return Lane(model_id=model_id, num_rows=rows, num_steps=steps, deadline_s=deadline_s)
+def request(model_id="m", rows=1, steps=10, deadline_s=math.inf) -> BatchRequest:
+    return BatchRequest(model_id=model_id, num_rows=rows, num_steps=steps, deadline_s=deadline_s)
 
 
-def joined(*lanes: Lane) -> StepBatcher[Lane]:
-    batcher: StepBatcher[Lane] = StepBatcher()
-    for one in lanes:
+def joined(*requests: BatchRequest) -> StepBatcher[BatchRequest]:
+    batcher: StepBatcher[BatchRequest] = StepBatcher()
+    for one in requests:
         batcher.join(one)
     return batcher
 
 
 def test_the_earliest_deadline_goes_first_and_ties_go_by_arrival():
-    late, first, second, soon = lane(deadline_s=9), lane(), lane(), lane(deadline_s=1)
+    late, first, second, soon = request(deadline_s=9), request(), request(), request(deadline_s=1)
     batcher = joined(late, first, second, soon)
     assert batcher.next_turn("m", 3) == [soon, late, first]
 
 
 def test_a_guided_request_takes_two_rows_and_a_smaller_one_fills_the_gap():
-    a, b, c = lane(rows=2), lane(rows=2), lane(rows=1)
+    a, b, c = request(rows=2), request(rows=2), request(rows=1)
     assert joined(a, b, c).next_turn("m", 3) == [a, c]
 
 
 def test_a_request_wider_than_the_limit_goes_alone():
-    wide = lane(rows=2)
-    assert joined(wide, lane(rows=2)).next_turn("m", 1) == [wide]
+    wide = request(rows=2)
+    assert joined(wide, request(rows=2)).next_turn("m", 1) == [wide]
 
 
 def test_who_was_passed_over_too_often_goes_before_every_deadline():
-    patient = lane()
+    patient = request()
     batcher = joined(patient)
     for _ in range(MAX_PASSED):
-        urgent = lane(deadline_s=0)
+        urgent = request(deadline_s=0)
         batcher.join(urgent)
         assert batcher.next_turn("m", 1) == [urgent]
         batcher.leave(urgent)
-    batcher.join(lane(deadline_s=0))
+    batcher.join(request(deadline_s=0))
     assert batcher.next_turn("m", 1) == [patient]
     assert patient.num_passed == 0
 
 
 def test_models_take_turns_by_device_time_over_granted_steps():
-    batcher = joined(lane("small", steps=10), lane("large", steps=30))
+    batcher = joined(request("small", steps=10), request("large", steps=30))
     turns = []
     for _ in range(8):
         name = batcher.next_model()
@@ -55,7 +55,7 @@ def test_models_take_turns_by_device_time_over_granted_steps():
 
 
 def test_a_model_that_was_idle_starts_level():
-    steady, returning = lane("steady", steps=1), lane("returning", steps=1)
+    steady, returning = request("steady", steps=1), request("returning", steps=1)
     batcher = joined(steady)
     for _ in range(100):
         batcher.charge("steady", 1.0)
@@ -69,7 +69,7 @@ def test_a_model_that_was_idle_starts_level():
 
 
 def test_leaving_twice_is_no_harm_and_the_last_one_out_ends_the_model():
-    one = lane()
+    one = request()
     batcher = joined(one)
     batcher.leave(one)
     batcher.leave(one)

@@ -7,7 +7,7 @@ from PIL import Image
 from profiling.measure import sources
 from profiling.measure.config import ModelChoice
 from profiling.measure.prompts import Prompt
-from profiling.measure.subject import Batched, Served
+from profiling.measure.subject import EngineBackend, PipelineBackend
 
 PROMPTS = [
     Prompt("a large red circle at the left on a white background", 7, None),
@@ -23,11 +23,11 @@ def model(model_root, request):
 
 
 def test_a_batch_holds_the_images_that_a_node_would_make(model):
-    with Served(model, "cpu") as served:
+    with EngineBackend(model, "cpu") as served:
         served.load()
         alone = [served.generate(prompt, 3) for prompt in PROMPTS]
 
-    together, seconds = Batched(model, "cpu").generate(PROMPTS, 3)
+    together, seconds = PipelineBackend(model, "cpu").generate(PROMPTS, 3)
 
     for shot, image in zip(alone, together, strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(shot.encoded)))
@@ -39,7 +39,7 @@ def test_a_batch_holds_the_images_that_a_node_would_make(model):
 
 
 def test_loading_tells_the_bytes_of_float32_weights(model):
-    with Served(model, "cpu") as served:
+    with EngineBackend(model, "cpu") as served:
         resident_bytes, load_s = served.load()
         _, evict_s = served.evict()
 
