@@ -211,7 +211,7 @@ def test_records_come_back_as_they_were_written(tmp_path):
         one_at_a_time=("scenario.num_users", 6),
         config=told(tmp_path),
         manifest=manifest.collect(),
-        variants=(CurvePoint(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
+        points=(CurvePoint(episode=1, cpu_s=2.5, score=0.5, allocation_score=0.25),),
         whole=rating,
         allocation=rating,
     )
