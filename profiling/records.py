@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from protos.config import ConfigError
+from protos.config import ConfigError, find
 from protos.manifest import Manifest
 
 FORMAT = "edge-profile/1"
@@ -132,12 +132,13 @@ class Profile:
         raise ConfigError(f"the profile holds no model {model_id!r}; it holds: {known}")
 
 
-def load(path: Path) -> Profile:
-    """Return the profile in ``path``.
+def load(name: str | Path) -> Profile:
+    """Return the profile of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: no such file, another format, a damaged file.
     """
+    path = find(name, "profiling/profiles")
     try:
         profile = msgspec.json.decode(path.read_bytes(), type=Profile)
     except OSError as error:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.cell.config import (
-    ROOT,
     AllocationConfig,
     RadioConfig,
     UtilityConfig,
@@ -19,7 +18,8 @@ from profiling import records
 from protos import config as configs
 from protos.config import ConfigError
 
-SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "scenarios"
+SHIPPED = "controller/configs/scenarios"
+"""Folder of the scenarios that have a name."""
 
 
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
@@ -60,7 +60,7 @@ class ScenarioConfig:
     history_frames: int = 4
     """Frames whose request counts a caching decision sees."""
     profile: str = ""
-    """File of measured models (profile.json); empty: synthetic_models."""
+    """Measured models: a profile.json, or the name of a shipped one; empty: synthetic_models."""
     model_ids: tuple[str, ...] = ()
     """Models of the profile that take part; empty: all of them."""
     synthetic_models: tuple[ModelCurves, ...] = ()
@@ -126,7 +126,7 @@ def _check_model(model: ModelCurves) -> None:
     )
 
 
-def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
+def load(name: str | Path) -> ScenarioConfig:
     """Return a scenario: a TOML file, or the name of a shipped one ("default").
 
     Raises:
@@ -134,7 +134,7 @@ def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
     """
     file = Path(name)
     file = file if file.suffix == ".toml" else file.with_suffix(".toml")
-    return configs.load(configs.find(file, SHIPPED), ScenarioConfig, overrides)
+    return configs.load(configs.find(file, SHIPPED), ScenarioConfig)
 
 
 def read_models(scenario: ScenarioConfig) -> ModelTable:
@@ -164,7 +164,7 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
 
 
 def _measured(scenario: ScenarioConfig) -> tuple[ModelCurves, ...]:
-    profile = records.load(ROOT / scenario.profile)
+    profile = records.load(scenario.profile)
     names = scenario.model_ids or tuple(model.model_id for model in profile.models)
     if not names:
         raise ConfigError(f"the profile {scenario.profile} holds no model")

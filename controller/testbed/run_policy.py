@@ -4,10 +4,10 @@ Owns the choice, and that torch is loaded only for a policy that was learnt.
 """
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 
-from controller.cell.config import ROOT
 from controller.policies import policy
 from controller.policies.policy import Policy
 from controller.record.config import RunConfig
@@ -26,7 +26,7 @@ def of_run(
     from controller.training import checkpoints  # noqa: PLC0415 - torch is for those who learn
 
     return checkpoints.for_run(
-        ROOT / config.checkpoint,
+        Path(config.checkpoint),
         models=models,
         num_nodes=num_nodes,
         radio=config.radio,

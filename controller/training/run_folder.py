@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
@@ -66,7 +65,7 @@ class TrainConfig:
 
 def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
     """Create and describe a training's folder; return it."""
-    folder = manifest.run_folder(ROOT / config.output, name, config.seed)
+    folder = manifest.run_folder(Path(config.output), name, config.seed)
     describe(folder, config, scenario)
     return folder
 
@@ -77,7 +76,7 @@ def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> Non
     (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
     (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
     if scenario.profile:
-        records.save(records.load(ROOT / scenario.profile), folder / "profile.json")
+        records.save(records.load(scenario.profile), folder / "profile.json")
 
 
 def read_config(folder: Path) -> TrainConfig:

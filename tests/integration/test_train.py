@@ -121,7 +121,7 @@ def test_a_training_runs_goes_on_and_is_rated_beside_the_baselines(training, tmp
         (["train", "--learning.caching-replay", "9"], "replays of at least 64 rows, got 9 and"),
         (["train", "--resume", "/none"], "/none is not a training's folder"),
         (["evaluate", "--checkpoint", "/none"], "/none is not a training's folder"),
-        (["evaluate"], "required: --checkpoint"),
+        (["evaluate"], "Missing from python -m controller evaluate: --checkpoint"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_a_reason(capsys, arguments, complaint):

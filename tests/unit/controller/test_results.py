@@ -2,12 +2,12 @@
 
 import pytest
 
-from controller.cell.config import ROOT
 from controller.record import compare
 from controller.studies import table
 from controller.studies.study import StudyConfig, cells
 from protos import config as configs
 
+ROOT = configs.packages()
 POLICIES = ("random", "most-popular", "t2drl")
 STUDIES = sorted(path for path in (ROOT / "results" / "studies").iterdir() if path.is_dir())
 

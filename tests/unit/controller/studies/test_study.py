@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from controller.cell.config import ROOT
 from controller.cell.observations import AllocationArrays
 from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.studies import study as studies
@@ -143,7 +142,7 @@ def test_a_record_that_a_changed_default_left_behind_is_refused(tmp_path):
         ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
         ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
         ({"seed.more": (1,)}, "'seed.more' names nothing of a TrainConfig"),
-        ({"scenario": ("nowhere",)}, "no configuration nowhere.toml"),
+        ({"scenario": ("nowhere",)}, "there is no file nowhere.toml"),
     ],
 )
 def test_a_grid_of_what_a_training_has_not_is_refused(tmp_path, grid, complaint):
@@ -173,7 +172,7 @@ def test_a_study_of_nothing_is_refused(tmp_path, changes, complaint):
 
 
 def test_every_shipped_study_can_be_read():
-    files = sorted((ROOT / "controller" / "configs" / "studies").glob("*.toml"))
+    files = sorted((configs.packages() / "controller" / "configs" / "studies").glob("*.toml"))
     assert files
     for file in files:
         config = configs.load(file, StudyConfig)
