@@ -50,11 +50,10 @@ class Run:
     @classmethod
     def from_file(cls, config: Path = Path("live-demo.toml")) -> Self:
         """Read the file."""
-        file = configs.find(config, "controller/configs")
-        return cls(config=config, settings=configs.load(file, RunConfig))
+        return cls(config=config, settings=configs.load(config, RunConfig, "controller/configs"))
 
     def __call__(self) -> int:
-        """Run; 1 where it was interrupted."""
+        """Return 1 where it was interrupted."""
         config = self.settings
         found = inputs.read(config)
         folder = manifest.run_folder(Path(config.output), self.config.stem, config.seed)
@@ -83,9 +82,8 @@ class Report:
     """The same, as an option."""
 
     def __call__(self) -> int:
-        """Write it; print where."""
-        folder = self.folder or self.run
-        if not folder:
+        """Print where it is written."""
+        if not (folder := self.folder or self.run):
             raise ConfigError("report needs the folder of a run")
         print(f"report: {report.write(folder)}")
         return 0
@@ -110,7 +108,7 @@ class Levers:
         return cls(scenario=scenario, settings=scenarios.load(scenario))
 
     def __call__(self) -> int:
-        """Measure and print."""
+        """Simulate each rule without its lever."""
         print(scores.lever_report(self.settings, scenarios.read_models(self.settings)))
         return 0
 
@@ -126,7 +124,7 @@ class Claims:
     """The claims."""
 
     def __call__(self) -> int:
-        """Check and print them."""
+        """Return 1 where a claim does not hold."""
         check: Callable[[Path], int] = pkgutil.resolve_name("controller.studies.claims:check")
         return check(self.file)
 

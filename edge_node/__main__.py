@@ -30,11 +30,10 @@ class Serve:
     @classmethod
     def from_file(cls, config: Path = Path("zoo-edge.toml")) -> Self:
         """Read the file."""
-        file = configs.find(config, "edge_node/configs")
-        return cls(config=config, settings=configs.load(file, NodeConfig))
+        return cls(config=config, settings=configs.load(config, NodeConfig, "edge_node/configs"))
 
     def __call__(self) -> int:
-        """Serve."""
+        """Return when the node has drained."""
         logs.setup(self.log_level)
         from edge_node import server  # noqa: PLC0415 - torch takes seconds, --help none
 

@@ -17,7 +17,6 @@ if not __package__:  # run as a file: its folder must not stand where the projec
 
 from profiling.measure import session
 from protos import command_line
-from protos import config as configs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +49,10 @@ class FitCurves:
     """Remove the samples of earlier runs and begin anew."""
 
     def __call__(self) -> int:
-        """Measure, fit, report.
-
-        Raises:
-            ConfigError: a configuration that cannot be used.
-        """
-        path = configs.find(self.config, "profiling/configs")
-        config = session.configure(path, self.models, self.budget_s)
+        """Return 130 where it was stopped."""
+        config = session.configure(self.config, self.models, self.budget_s)
         chosen = [model.model_id for model in config.models] if self.models else []
-        out = self.out or Path("runs", "-".join(["profile", path.stem, *chosen]))
+        out = self.out or Path("runs", "-".join(["profile", self.config.stem, *chosen]))
         try:
             report = session.run(config, out.resolve(), is_fresh=self.fresh)
         except session.PhaseError as error:
@@ -73,9 +67,7 @@ class FitCurves:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    return command_line.run(
-        "fit_curves.py", FitCurves, sys.argv[1:] if arguments is None else arguments
-    )
+    return command_line.run("fit_curves.py", FitCurves, arguments)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from protos.config import ConfigError, find
+from protos import config as configs
+from protos.config import ConfigError
 from protos.manifest import Manifest
 
 FORMAT = "edge-profile/1"
@@ -138,15 +139,9 @@ def load(name: str | Path) -> Profile:
     Raises:
         ConfigError: no such file, another format, a damaged file.
     """
-    path = find(name, "profiling/profiles")
-    try:
-        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
-    except OSError as error:
-        raise ConfigError(f"cannot read the profile {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is not a profile: {error}") from error
+    profile = configs.load(name, Profile, "profiling/profiles")
     if profile.format != FORMAT:
-        raise ConfigError(f"{path} has format {profile.format!r}; this version reads {FORMAT!r}")
+        raise ConfigError(f"{name} has format {profile.format!r}; this version reads {FORMAT!r}")
     return profile
 
 

@@ -70,7 +70,7 @@ def main(
     return run(f"python -m {program} {name}", verb, options)
 
 
-def run(program: str, verb: type[Verb], arguments: Sequence[str]) -> int:
+def run(program: str, verb: type[Verb], arguments: Sequence[str] | None = None) -> int:
     """Read a verb's options and do it; return the exit code."""
     try:
         return parse(program, verb, arguments)()
@@ -84,7 +84,7 @@ def run(program: str, verb: type[Verb], arguments: Sequence[str]) -> int:
     return code
 
 
-def parse(program: str, verb: type[_T], arguments: Sequence[str]) -> _T:
+def parse(program: str, verb: type[_T], arguments: Sequence[str] | None = None) -> _T:
     """Return a verb with its options; ``--help`` among them prints these and ends the process.
 
     Raises:
@@ -104,7 +104,7 @@ def parse(program: str, verb: type[_T], arguments: Sequence[str]) -> _T:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f"{' '.join(arguments)}: {error}") from error
+        raise ConfigError(f"{' '.join(arguments or sys.argv[1:])}: {error}") from error
     except SystemExit as end:
         if not end.code:
             raise

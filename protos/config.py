@@ -9,6 +9,7 @@ What is not there may be shipped with the program, by its name alone (``live-dem
 """
 
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -26,18 +27,20 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the key and the value."""
 
 
-def load(path: Path, cls: type[T]) -> T:
-    """Return ``cls`` read from a TOML file.
+def load(name: str | Path, cls: type[T], shipped: str = "") -> T:
+    """Return ``cls`` read from a TOML or JSON file, or from one in a folder of ``shipped`` files.
 
     Raises:
-        ConfigError: no such file, bad TOML, an unknown key, a wrong type, a refused value.
+        ConfigError: no such file, bad syntax, an unknown key, a wrong type, a refused value.
     """
+    path = find(name, shipped) if shipped else Path(name)
+    kind, read = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = read(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid {kind}: {error}") from error
     return parse(raw, cls, str(path))
 
 

@@ -49,7 +49,7 @@ class Compare:
     """Folders of runs."""
 
     def __call__(self) -> int:
-        """Read the runs and print the table."""
+        """Read every run before printing anything."""
         if not self.runs:
             raise ConfigError("compare needs the folder of a run, or several")
         sys.stdout.write(f"{table([read(folder) for folder in self.runs])}\n")

@@ -51,17 +51,10 @@ class Evaluate:
         require_positive(self, "seeds", "envs")
 
     def __call__(self) -> int:
-        """Rate it and print the tables.
-
-        Raises:
-            ConfigError: a checkpoint that does not fit the scenario; both sides are named.
-        """
+        """Print each row when it is measured."""
         torch.set_num_threads(1)
-        scenario = (
-            scenarios.load(self.scenario)
-            if self.scenario
-            else run_folder.read_scenario(self.checkpoint)
-        )
+        scenario = run_folder.read_scenario(self.checkpoint)
+        scenario = scenarios.load(self.scenario) if self.scenario else scenario
         policy = checkpoints.load(self.checkpoint, scenario)
         console = Console(highlight=False, soft_wrap=True)
         for line in report(policy, scenario, seeds=range(self.seeds), num_envs=self.envs):

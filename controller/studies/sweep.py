@@ -47,9 +47,9 @@ class Sweep:
 
     A finished training run leaves its record in results/studies/STUDY and is not done again; one
     that was stopped goes on from its latest checkpoint, in runs/STUDY. Training runs are
-    single-threaded; with --workers several run side by side, each in a process of its own; with
-    --ray as many as the cluster has cores. Its hosts need this project installed at the same
-    commit; checkpoints stay where a training ran, records come here.
+    single-threaded; several run side by side, each in a process of its own, or with --ray as many
+    as the cluster has cores. Its hosts need this project installed at the same commit; checkpoints
+    stay where a training ran, records come here.
 
     $ python -m controller sweep --quick                          two minutes, to see what it does
     $ python -m controller sweep --config actors.toml --workers 1
@@ -73,13 +73,9 @@ class Sweep:
         require(bool(self.config) != self.quick, "sweep needs either --config or --quick")
 
     def __call__(self) -> int:
-        """Train, rate, write.
-
-        Raises:
-            ConfigError: a study that cannot be run.
-        """
-        file = configs.find(self.config or "quick.toml", "controller/configs/studies")
-        study = configs.load(file, StudyConfig)
+        """Train and rate what lacks a record, then report."""
+        file = self.config or Path("quick.toml")
+        study = configs.load(file, StudyConfig, "controller/configs/studies")
         results, console = Path(study.results) / file.stem, Console(highlight=False, soft_wrap=True)
         todo = cells(study)
         if not self.report:

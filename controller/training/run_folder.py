@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from controller.training.two_timescale import LearningConfig
 from profiling import records
 from protos import config as configs
 from protos import manifest
-from protos.config import ConfigError, to_json
-
-_T = TypeVar("_T")
+from protos.config import to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +83,7 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    return _read(folder / "config.json", TrainConfig)
+    return configs.load(folder / "config.json", TrainConfig)
 
 
 def read_scenario(folder: Path) -> ScenarioConfig:
@@ -94,18 +92,10 @@ def read_scenario(folder: Path) -> ScenarioConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    scenario = _read(folder / "scenario.json", ScenarioConfig)
+    scenario = configs.load(folder / "scenario.json", ScenarioConfig)
     if not scenario.profile:
         return scenario
     return replace(scenario, profile=str((folder / "profile.json").resolve()))
-
-
-def _read(file: Path, cls: type[_T]) -> _T:
-    try:
-        raw = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file.parent} is not a training's folder: {error}") from error
-    return configs.parse(raw, cls, str(file))
 
 
 def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> dict[str, Any]:

@@ -95,18 +95,12 @@ class Train:
     def from_file(cls, config: Path | None = None, resume: Path | None = None) -> Self:
         """Read the file, or what the training run to go on with was told."""
         if resume and not config:
-            settings = records.read_config(resume)
-        else:
-            file = configs.find(config or _DEFAULT, "controller/configs")
-            settings = configs.load(file, TrainConfig)
+            return cls(config=config, resume=resume, settings=records.read_config(resume))
+        settings = configs.load(config or _DEFAULT, TrainConfig, "controller/configs")
         return cls(config=config, resume=resume, settings=settings)
 
     def __call__(self) -> int:
-        """Train.
-
-        Raises:
-            ConfigError: a configuration, scenario or checkpoint that cannot be used.
-        """
+        """Train in a new folder, or go on in the resumed one."""
         config, scenario = self.settings, self._scenario()
         _check(config, scenario)
         folder = self.resume or records.begin(config, scenario, (self.config or _DEFAULT).stem)

@@ -74,13 +74,13 @@ class _Phase:
 def configure(
     path: Path, models: Sequence[str] | None = None, budget_s: float | None = None
 ) -> ProfileConfig:
-    """Return the resolved configuration of a file.
+    """Return the resolved configuration of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: anything wrong with the file, a model that it lacks, a missing folder,
             damaged weights.
     """
-    config = configs.load(path, ProfileConfig)
+    config = configs.load(path, ProfileConfig, "profiling/configs")
     known = [model.model_id for model in config.models]
     for name in models or known:
         if name not in known:

@@ -90,7 +90,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
 
     half = dataclasses.replace(cell, config=dataclasses.replace(cell.config, num_episodes=1))
     stopped = file.parent / "runs" / "stopped" / cell.name
-    sweep.train_records.describe(folder_of(stopped), cell.config, cell.scenario)
+    sweep.run_folder.describe(folder_of(stopped), cell.config, cell.scenario)
     points = sweep.CurveRecorder(stopped / "points.jsonl", half)
     train.train(half.config, half.scenario, stopped, points)
     lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
