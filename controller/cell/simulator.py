@@ -7,10 +7,10 @@ the live system. Not: deciding.
     observe_frame -> apply_caches, then for each slot observe_slot -> apply_allocations
 
 As in the live system: requests made during a slot are decided at its end; the first frame's models
-are loaded before the clock starts; later ones load one after another from the start of the frame, in
-the table's order, and miss until they are there; a model on several nodes is served by the one with the
-fewest requests so far. Departs: images of a slot run side by side within the compute budget, each
-step at its batch-1 cost, so queue_s is 0; load_s is 0, for loading models miss.
+are loaded before the clock starts; later ones load one after another from the start of the frame,
+in the table's order, and miss until they are there; a model on several nodes is served by the one
+with the fewest requests so far. Departs: images of a slot run side by side within the compute
+budget, each step at its batch-1 cost, so queue_s is 0; load_s is 0, for loading models miss.
 """
 
 from dataclasses import dataclass

@@ -25,8 +25,8 @@ from controller.record.summary import Summary, summarise
 from protos.config import ConfigError
 
 _HEADER = (
-    "| policy | runs | requests | utility | 95 % | over {} | 95 % | hits | quality | steps "
-    "| latency, s | not served |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| policy | runs | requests | utility | 95 % | gain over {} | 95 % | hit ratio | quality "
+    "| steps | latency, s | not served |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
