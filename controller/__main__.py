@@ -35,8 +35,8 @@ class Run:
     real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
     requests.sqlite (one row for each request), images/, config.json, manifest.json, events.log.
 
-    $ python -m controller run                            the demo: most popular models cached
-    $ python -m controller run --config live-random.toml  the floor to compare with
+    $ python -m controller run                      the demo: most popular models cached
+    $ python -m controller run --policy random      the floor to compare with
     $ python -m controller run --config my.toml --seed 7 --workload.request-probability 0.5
     """
 

@@ -1,9 +1,10 @@
 """A simulated setting: places, users, models and bounds, as a strictly read TOML file.
 
-Owns the configuration and the models that it names: measured ones from a profile, or a list of its
-own, which is synthetic and called so. Refuses to simulate.
+Responsible for the configuration and the models that it names: measured ones from a profile, or a
+list of its own, which is synthetic and called so. Not: simulating.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,9 +86,6 @@ class ScenarioConfig:
             bool(self.profile) or not self.model_ids,
             f"model_ids chooses from a profile and there is none, got {list(self.model_ids)}",
         )
-        require(
-            self.workload.request_probability > 0, "workload.request_probability must be > 0, got 0"
-        )
         for model in self.synthetic_models:
             _check_model(model)
         names = [model.model_id for model in self.synthetic_models]
@@ -138,7 +136,22 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
             time or that cannot be given the fewest steps; no model that fits an edge node.
     """
     models = scenario.synthetic_models or _measured(scenario)
-    fewest = scenario.allocation.min_num_steps
+    smallest = min(models, key=lambda model: model.resident_bytes)
+    if smallest.resident_bytes > scenario.capacity_bytes:
+        raise ConfigError(
+            f"no model fits: capacity_bytes is {scenario.capacity_bytes}, the smallest model "
+            f"{smallest.model_id!r} has {smallest.resident_bytes} bytes"
+        )
+    return bounded_table(models, scenario.allocation)
+
+
+def bounded_table(models: Sequence[ModelCurves], bounds: AllocationConfig) -> ModelTable:
+    """Return models as arrays, their steps within the bounds of a slot's decision.
+
+    Raises:
+        ConfigError: a model whose steps take no time or that cannot be given the fewest steps.
+    """
+    fewest = bounds.min_num_steps
     for model in models:
         if model.step_s <= 0:
             raise ConfigError(f"model {model.model_id!r}: step_s must be > 0, got {model.step_s}")
@@ -147,13 +160,7 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
                 f"allocation.min_num_steps is {fewest}, model {model.model_id!r} takes at most "
                 f"{model.max_num_steps}"
             )
-    smallest = min(models, key=lambda model: model.resident_bytes)
-    if smallest.resident_bytes > scenario.capacity_bytes:
-        raise ConfigError(
-            f"no model fits: capacity_bytes is {scenario.capacity_bytes}, the smallest model "
-            f"{smallest.model_id!r} has {smallest.resident_bytes} bytes"
-        )
-    return model_table(models, scenario.allocation.max_num_steps)
+    return model_table(models, bounds.max_num_steps)
 
 
 def _measured(scenario: ScenarioConfig) -> tuple[ModelCurves, ...]:

@@ -23,7 +23,7 @@ def test_help_lists_every_field_with_its_default(capsys):
     text = capsys.readouterr().out
     for name in RunConfig.__dataclass_fields__:
         assert re.search(rf"--{name.replace('_', '-')}\b", text), name
-    for part in ("--radio.bandwidth-hz", "--allocation.compute-budget-s", "live-random.toml"):
+    for part in ("--radio.bandwidth-hz", "--allocation.compute-budget-s", "--policy random"):
         assert part in text
 
 
