@@ -49,7 +49,7 @@ class Sweep:
     that was stopped goes on from its latest checkpoint, in runs/STUDY. Training runs are
     single-threaded; several run side by side, each in a process of its own, or with --ray as many
     as the cluster has cores. Its hosts need this project installed at the same commit; checkpoints
-    stay where a training ran, records come here.
+    stay in the working directories of its workers, records come here.
 
     $ python -m controller sweep --quick                          two minutes, to see what it does
     $ python -m controller sweep --config actors.toml --workers 1
