@@ -120,7 +120,7 @@ def test_a_controller_and_its_node_run_in_the_folder_where_they_are_started(star
 
     code, out, err = end(start("edge-controller", "compare", folder))
     assert code == 0, err
-    assert "| most-popular | 1 |" in out
+    assert "| most-popular-equal | 1 |" in out
 
 
 def test_a_node_serves_the_built_in_zoo_until_sigterm(start):
