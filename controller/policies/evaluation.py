@@ -1,6 +1,6 @@
 """The episodes that policies are rated on, and what a policy scores on each of them.
 
-Owns a scenario's episodes with their floors and oracles. Refuses training and printing.
+Responsible for a scenario's episodes with their floors and oracles. Not: training, printing.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """How good a policy is: measured utilities, normalised scores, intervals over seeds, lever tables.
 
-Owns the reference_scores. Refuses to decide and to write files.
+Responsible for reference scores and normalised ones. Not: deciding, writing files.
 
     score = (policy - floor) / (oracle - floor)
 
@@ -165,7 +165,7 @@ class EvaluationEpisode:
         return stream(self._seed, "yard policy")
 
     def simulator(self) -> Simulator:
-        """Return a simulator at the begin of the episode."""
+        """Return a simulator at the start of the episode."""
         return Simulator(self._scenario, self._table, num_envs=self._num_envs, seed=self._seed)
 
     def measure(self, policy: ArrayPolicy) -> Measured:
@@ -180,8 +180,8 @@ class EvaluationEpisode:
 
     def measure_static(self, allocating: Allocating) -> Measured:
         """Return the same with one set for all frames, the best in hindsight."""
-        plan = self._bound.static_cache_schedule(self.simulator().popularity)
-        return self.measure(Pair(Scheduled(plan), allocating))
+        schedule = self._bound.static_cache_schedule(self.simulator().popularity)
+        return self.measure(Pair(Scheduled(schedule), allocating))
 
     def reference_scores(self) -> ReferenceScores:
         """Return the episode's references."""

@@ -125,7 +125,8 @@ def check(file: Path) -> int:
     for claim in config.claims:
         line = f"{claim.name:<46} {claim.value:>8} {claim.limit:<9} {claim.verdict}"
         console.print(line, markup=False)
-    problems = [*_in_records(config, file.parent), *_on_pages(config, file.parent.parent)]
+    results = file.resolve().parent
+    problems = [*_in_records(config, results), *_on_pages(config, results.parent)]
     for problem in problems:
         console.print(f"claims: {problem}", markup=False)
     return 1 if problems else 0

@@ -20,7 +20,6 @@ import numpy as np
 from controller.policies.evaluation import Rating
 from controller.policies.scores import estimate
 from controller.studies.study import Cell, SuiteConfig, labelled
-from controller.training.run_folder import TrainConfig
 from protos import config as configs
 from protos.config import ConfigError
 from protos.manifest import Manifest
@@ -73,29 +72,22 @@ class StudyRecords:
             ConfigError: a file that cannot be read, or one of something else.
         """
         self.folder, self.study = folder, study
-        self.runs: dict[tuple[TrainConfig, SuiteConfig], CellRecord] = {
-            record.cell.key: record for record in read(self.file(CellRecord), CellRecord)
-        }
-        self.baselines: dict[SuiteConfig, BaselineRecord] = {
-            record.suite: record for record in read(self.file(BaselineRecord), BaselineRecord)
-        }
-
-    def file(self, kind: type) -> Path:
-        """Return the file of records of a kind."""
-        return self.folder / (BASELINES if kind is BaselineRecord else f"{self.study}.jsonl.gz")
+        runs, baselines = folder / f"{study}.jsonl.gz", folder / BASELINES
+        self.runs = {record.cell.key: record for record in read(runs, CellRecord)}
+        self.baselines = {record.suite: record for record in read(baselines, BaselineRecord)}
 
     def add(self, record: CellRecord | BaselineRecord) -> None:
         """Keep one more record, in its file too: whole or not at all."""
         if isinstance(record, CellRecord):
             self.runs[record.cell.key] = record
+            file = self.folder / f"{self.study}.jsonl.gz"
         else:
             self.baselines[record.suite] = record
-        file = self.file(type(record))
-        file.parent.mkdir(parents=True, exist_ok=True)
+            file = self.folder / BASELINES
         before = gzip.decompress(file.read_bytes()) if file.is_file() else b""
-        line = msgspec.json.encode(record) + b"\n"
+        self.folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
-        part.write_bytes(gzip.compress(before + line, mtime=0))
+        part.write_bytes(gzip.compress(before + msgspec.json.encode(record) + b"\n", mtime=0))
         part.rename(file)
 
     def of(self, cells: Iterable[Cell]) -> tuple[CellRecord, ...]:
