@@ -1,8 +1,8 @@
 """Double DQN over feasible actions: which models a node caches, learnt per frame.
 
-Owns the Q-net, its target, the mask of infeasible actions, exploration and one update. Refuses to
-know what an action stands for: with all subsets of models as actions it decides in one go;
-sequential_cache.py asks it about one model at a time where there are too many subsets.
+Responsible for the Q-net, the mask of infeasible actions, exploration and one update. Not: what an
+action stands for. With all subsets of models as actions it decides in one go; sequential_cache.py
+asks it about one model at a time where there are too many subsets.
 
 Source: van Hasselt, Guez, Silver 2016. Departures: docs/algorithms.md.
 """
@@ -15,11 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from controller.agents import checkpoint, losses
-from controller.agents.networks import build_q_net
-from controller.agents.optimiser import Adam, slow_copy
+from controller.agents.networks import QNet, build_q_net
+from controller.agents.optimiser import LearntNet
 from controller.agents.replay import Fields
+from protos.config import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,16 +44,11 @@ class DdqnConfig:
     """Exploring decisions over which the chance falls on a line."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "epsilon_decisions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        require_positive(self, "hidden", "epsilon_decisions", "learning_rate")
         for name in ("discount", "epsilon_start", "epsilon_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be 0..1, got {getattr(self, name)}")
-        if not 0 < self.tau <= 1:
-            raise ValueError(f"tau must be > 0 and <= 1, got {self.tau}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must be 0..1, got {value}")
+        require(0 < self.tau <= 1, f"tau must be > 0 and <= 1, got {self.tau}")
 
 
 def epsilon(config: DdqnConfig, num_decisions: int) -> float:
@@ -86,9 +83,8 @@ class Ddqn:
         self._feature_dim = feature_dim
         self._num_actions = num_actions
         self._rng = rng
-        self._net = build_q_net(feature_dim, num_actions, config.hidden, rng)
-        self._adam = Adam(self._net, config.learning_rate)
-        self._target_net, self._target_vector = slow_copy(self._net)
+        net = build_q_net(feature_dim, num_actions, config.hidden, rng)
+        self._q: LearntNet[QNet] = LearntNet(net, config.learning_rate, config.tau)
         self._num_decisions = 0
 
     def act(
@@ -118,7 +114,7 @@ class Ddqn:
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the values of all actions, feasible or not [env, A]."""
         with torch.inference_mode():
-            values: NDArray[np.float32] = self._net(torch.from_numpy(features)).numpy()
+            values: NDArray[np.float32] = self._q.net(torch.from_numpy(features)).numpy()
         return values
 
     def draw(self, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -141,15 +137,14 @@ class Ddqn:
             target = losses.double_q_target(
                 minibatch["reward"],
                 discount,
-                self._net(minibatch["next_features"]),
-                self._target_net(minibatch["next_features"]),
+                self._q.net(minibatch["next_features"]),
+                self._q.target(minibatch["next_features"]),
                 minibatch["next_feasible"],
             )
-        values = self._net(minibatch["features"])
+        values = self._q.net(minibatch["features"])
         q = values.gather(1, minibatch["action"].unsqueeze(1)).squeeze(1)
-        loss = losses.huber_loss(q, target)
-        self._adam.minimise(loss)
-        self._target_vector.lerp_(self._adam.vector, self._config.tau)
+        loss = functional.huber_loss(q, target)  # as in DQN, Mnih et al. 2015
+        self._q.update(self._q.gradient(loss))
         return {
             "ddqn/td_loss": loss.item(),
             "ddqn/q_mean": q.detach().mean().item(),
@@ -160,11 +155,11 @@ class Ddqn:
     def save(self, stem: Path) -> None:
         """Write weights, moments, target and generator to ``stem``.safetensors and .json."""
         state = {
-            "num_updates": self._adam.num_updates,
+            "num_updates": self._q.num_updates,
             "num_decisions": self._num_decisions,
             "rng": self._rng.bit_generator.state,
         }
-        checkpoint.write(stem, self._tensors(), self._identity(), state)
+        checkpoint.write(stem, self._q.tensors("q"), self._identity(), state)
 
     def load(self, stem: Path) -> None:
         """Become what was saved: acts and updates go on as if they had never stopped.
@@ -174,14 +169,11 @@ class Ddqn:
                 the message names both sides.
         """
         tensors, state = checkpoint.read(stem, self._identity())
-        for name, tensor in self._tensors().items():
+        for name, tensor in self._q.tensors("q").items():
             tensor.copy_(tensors[name])
-        self._adam.num_updates = state["num_updates"]
+        self._q.num_updates = state["num_updates"]
         self._num_decisions = state["num_decisions"]
         self._rng.bit_generator.state = state["rng"]
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**self._adam.tensors("q"), "target_q": self._target_vector}
 
     def _identity(self) -> dict[str, object]:
         return {

@@ -99,8 +99,9 @@ class Cell:
     @property
     def name(self) -> str:
         """What it is, readable and as a hash; a file's name."""
-        allocation = self.config.learning.allocation
-        who = allocation.nets.actor if allocation.agent == "d3pg" else allocation.agent
+        learning = self.config.learning
+        agent = learning.allocation_agent
+        who = learning.allocation.nets.actor if agent == "d3pg" else agent
         told = (
             _unlike_default(_comparable(self.config)),
             asdict(self.scenario),

@@ -19,7 +19,7 @@ from controller.studies.study import (
     write,
 )
 from protos import manifest
-from tests.unit.controller.trainings import told
+from tests.unit.controller.training_runs import told
 
 ALONE = {"scenario.num_users": (6, 10), "learning.allocation.nets.chain_len": (1, 2)}
 

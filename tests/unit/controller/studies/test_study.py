@@ -15,7 +15,7 @@ from protos import config as configs
 from protos import manifest
 from protos.config import ConfigError, to_json
 from tests.unit.controller.scenarios import scenario
-from tests.unit.controller.trainings import told
+from tests.unit.controller.training_runs import told
 
 GRID = {
     "scenario": ("default", "tight-memory"),

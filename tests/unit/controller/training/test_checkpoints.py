@@ -15,7 +15,7 @@ from controller.training.environments import SimulatedTestbed
 from protos.config import ConfigError
 from protos.seeds import stream
 from tests.unit.controller.scenarios import MODELS, curves, scenario, table
-from tests.unit.controller.trainings import told, trained
+from tests.unit.controller.training_runs import told, trained
 
 
 @pytest.fixture(scope="module")
