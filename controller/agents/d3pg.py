@@ -13,14 +13,14 @@ and the later D3PG of this paper's first author (arXiv 2507.20524). Departures: 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from controller.agents import checkpoint, losses
+from controller.agents import losses
+from controller.agents.learner import Learner, require_shape
 from controller.agents.networks import (
     ACTION_DIM,
     Actor,
@@ -116,8 +116,8 @@ def replay_fields(config: D3pgConfig, sizes: SlotSizes, *, is_amended: bool = Fa
     return fields
 
 
-class D3pg:
-    """Actor and critic, their targets, and the generator that they draw from."""
+class D3pg(Learner):
+    """Actor and critic."""
 
     def __init__(
         self,
@@ -126,15 +126,16 @@ class D3pg:
         rng: np.random.Generator,
         amend: Amend | None = None,
     ) -> None:
-        self._config, self._sizes, self._rng = config, sizes, rng
+        self._config, self._fields = config, replay_fields(config, sizes)
         self._actor: LearntNet[Actor] = LearntNet(
             build_actor(config.nets, sizes, rng), config.actor_learning_rate, config.tau
         )
         self._critic: LearntNet[Critic] = LearntNet(
             build_critic(config.nets, sizes, rng, amend), config.critic_learning_rate, config.tau
         )
+        identity = {"kind": "d3pg", "config": config, "sizes": sizes}
+        super().__init__(identity, rng, actor=self._actor, critic=self._critic)
         self._is_decomposed = config.nets.architecture == "deep_sets"
-        self._num_decisions = 0
         self._critic_step, self._actor_step = self._critic_gradient, self._actor_gradient
         if config.is_compiled:
             self._critic_step = compiled(self._critic_gradient)
@@ -161,7 +162,9 @@ class D3pg:
         Raises:
             ValueError: arrays of another shape than the sizes say.
         """
-        self._require_shapes(user_features, user_mask, context)
+        seen = {"user_features": user_features, "user_mask": user_mask, "context": context}
+        for name, array in seen.items():
+            require_shape(name, array, len(user_features), self._fields[name][0])
         if explore:
             self._num_decisions += 1
             if self._num_decisions <= self._config.learning_starts:
@@ -169,11 +172,7 @@ class D3pg:
                 drawn = self._rng.uniform(-1, 1, shape) * user_mask[:, :, None]
                 return np.asarray(drawn, np.float32)
         with torch.inference_mode():
-            slot = slot_of(
-                torch.from_numpy(user_features),
-                torch.from_numpy(user_mask),
-                torch.from_numpy(context),
-            )
+            slot = slot_of(*(torch.from_numpy(array) for array in seen.values()))
             raw = _raw_action(self._actor.net, slot, self._noise(slot))
             if explore:
                 raw = raw + self._config.exploration_std * self._normal(raw.shape)
@@ -230,52 +229,12 @@ class D3pg:
         """Return the weights of the critic's values: one a user, or one of the slot as a whole."""
         return slot.weights if self._is_decomposed else slot.weights.sum(1, keepdim=True)
 
-    def save(self, stem: Path) -> None:
-        """Write weights, moments, targets and generator to ``stem``.safetensors and .json."""
-        state = {
-            "num_critic_updates": self._critic.num_updates,
-            "num_actor_updates": self._actor.num_updates,
-            "num_decisions": self._num_decisions,
-            "rng": self._rng.bit_generator.state,
-        }
-        checkpoint.write(stem, self.tensors(), self._identity(), state)
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
-        tensors, state = checkpoint.read(stem, self._identity())
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
-        self._actor.num_updates = state["num_actor_updates"]
-        self._critic.num_updates = state["num_critic_updates"]
-        self._num_decisions = state["num_decisions"]
-        self._rng.bit_generator.state = state["rng"]
-
     def _noise(self, slot: Slot) -> Tensor:
         """Return what one decision of the actor uses up."""
         return self._normal((self._actor.net.num_noises, *slot.mask.shape, ACTION_DIM))
 
     def _normal(self, shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(self._rng.standard_normal(shape, dtype=np.float32))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return weights, moments and targets by name, as they are now (no copies)."""
-        return self._actor.tensors("actor") | self._critic.tensors("critic")
-
-    def _identity(self) -> dict[str, object]:
-        return {"kind": "d3pg", "config": self._config, "sizes": self._sizes}
-
-    def _require_shapes(self, *arrays: NDArray[np.generic]) -> None:
-        sizes = self._sizes
-        wanted = ((sizes.num_users, sizes.user_dim), (sizes.num_users,), (sizes.context_dim,))
-        names = ("user_features", "user_mask", "context")
-        for name, array, shape in zip(names, arrays, wanted, strict=True):
-            if array.shape != (len(arrays[0]), *shape):
-                raise ValueError(f"{name} must have shape {('env', *shape)}, got {array.shape}")
 
 
 def _slot(minibatch: Mapping[str, Tensor], prefix: str) -> Slot:

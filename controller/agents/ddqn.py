@@ -9,7 +9,6 @@ Source: van Hasselt, Guez, Silver 2016. Departures: docs/algorithms.md.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from controller.agents import checkpoint, losses
+from controller.agents import losses
+from controller.agents.learner import Learner, require_shape
 from controller.agents.networks import QNet, build_q_net
 from controller.agents.optimiser import LearntNet
 from controller.agents.replay import Fields
@@ -73,19 +73,18 @@ def replay_fields(feature_dim: int, num_actions: int) -> Fields:
     }
 
 
-class Ddqn:
-    """A Q-net, its target, and the generator that it draws from."""
+class Ddqn(Learner):
+    """A Q-net, asked for actions and taught."""
 
     def __init__(
         self, config: DdqnConfig, feature_dim: int, num_actions: int, rng: np.random.Generator
     ) -> None:
         self._config = config
-        self._feature_dim = feature_dim
-        self._num_actions = num_actions
-        self._rng = rng
+        self._feature_dim, self._num_actions = feature_dim, num_actions
         net = build_q_net(feature_dim, num_actions, config.hidden, rng)
         self._q: LearntNet[QNet] = LearntNet(net, config.learning_rate, config.tau)
-        self._num_decisions = 0
+        sizes = {"feature_dim": feature_dim, "num_actions": num_actions}
+        super().__init__({"kind": "ddqn", "config": config, **sizes}, rng, q=self._q)
 
     def act(
         self, features: NDArray[np.float32], feasible: NDArray[np.bool_], *, explore: bool
@@ -100,7 +99,10 @@ class Ddqn:
         Raises:
             ValueError: arrays of another shape, or an environment with no feasible action.
         """
-        self._require_shapes(features, feasible)
+        require_shape("features", features, len(features), (self._feature_dim,))
+        require_shape("feasible", feasible, len(features), (self._num_actions,))
+        if not feasible.any(1).all():
+            raise ValueError(f"environment {int(feasible.any(1).argmin())} has no feasible action")
         action = self.best(features, feasible)
         if not explore:
             return action
@@ -151,44 +153,3 @@ class Ddqn:
             "ddqn/target_mean": target.mean().item(),
             "ddqn/epsilon": epsilon(self._config, self._num_decisions),
         }
-
-    def save(self, stem: Path) -> None:
-        """Write weights, moments, target and generator to ``stem``.safetensors and .json."""
-        state = {
-            "num_updates": self._q.num_updates,
-            "num_decisions": self._num_decisions,
-            "rng": self._rng.bit_generator.state,
-        }
-        checkpoint.write(stem, self._q.tensors("q"), self._identity(), state)
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
-        tensors, state = checkpoint.read(stem, self._identity())
-        for name, tensor in self._q.tensors("q").items():
-            tensor.copy_(tensors[name])
-        self._q.num_updates = state["num_updates"]
-        self._num_decisions = state["num_decisions"]
-        self._rng.bit_generator.state = state["rng"]
-
-    def _identity(self) -> dict[str, object]:
-        return {
-            "kind": "ddqn",
-            "config": self._config,
-            "feature_dim": self._feature_dim,
-            "num_actions": self._num_actions,
-        }
-
-    def _require_shapes(self, features: NDArray[np.float32], feasible: NDArray[np.bool_]) -> None:
-        for name, array, width in (
-            ("features", features, self._feature_dim),
-            ("feasible", feasible, self._num_actions),
-        ):
-            if array.shape != (len(features), width):
-                raise ValueError(f"{name} must have shape ('env', {width}), got {array.shape}")
-        if not feasible.any(1).all():
-            raise ValueError(f"environment {int(feasible.any(1).argmin())} has no feasible action")

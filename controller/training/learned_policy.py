@@ -8,14 +8,11 @@ Several edge nodes are decided one after the other by the same net: it is told w
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from controller.agents import d3pg, ddqn, sequential_cache
 from controller.agents.d3pg import D3pg, D3pgConfig
@@ -23,7 +20,7 @@ from controller.agents.ddqn import Ddqn, DdqnConfig
 from controller.agents.networks import SlotSizes
 from controller.agents.replay import Fields
 from controller.agents.sequential_cache import SequentialCache
-from controller.agents.soft_amender import SoftAmender, compute_needs
+from controller.agents.soft_amender import COMPUTE_NEEDS, SoftAmender, compute_needs
 from controller.cell.dynamics import Array, ModelTable
 from controller.cell.observations import (
     CONTEXT_FEATURES,
@@ -36,7 +33,6 @@ from controller.cell.observations import (
     Features,
     FrameArrays,
     SlotArrays,
-    SlotFeatures,
     action_mask,
     fitted,
     frame_features,
@@ -53,23 +49,8 @@ if TYPE_CHECKING:
     from controller.training.sb3_agents import Sb3Agent
 
 AllocationAgentKind = Literal["d3pg", "sb3-ddpg", "sb3-td3", "sb3-sac"]
-Transitions = dict[str, NDArray[np.generic]]
-
-
-class Learner(Protocol):
-    """An agent as far as learning goes."""
-
-    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
-        """Learn from one minibatch; return the metrics."""
-        ...
-
-    def save(self, stem: Path) -> None:
-        """Write everything to files that begin with the stem."""
-        ...
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved."""
-        ...
+Transitions = dict[str, NDArray[Any]]
+AnyLearner: TypeAlias = "D3pg | Ddqn | SequentialCache | Sb3Agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -174,9 +155,8 @@ class CachingAgent:
 class AllocationDecision:
     """A slot's allocation, and what the agent read and answered when it chose it."""
 
-    features: SlotFeatures
-    compute_needs: Features
-    """[env, user, 3], for the soft amender alone."""
+    seen: Transitions
+    """What a transition holds of the slot; [env, ...] of groups of the scenario's users."""
     raw_action: Features
     """[env, user, 2]."""
     allocation: AllocationArrays
@@ -217,20 +197,18 @@ class AllocationAgent:
         num_envs, num_requests = slot.asks.shape
         num_users = self._scenario.num_users
         whole = _filled_up(slot, num_users)
-        seen = slot_features(whole, self._scenario.radio, self._scenario.slot_s)
-        user_mask = seen.user_mask.reshape(-1, num_users)
-        features = SlotFeatures(
-            user_features=seen.user_features.reshape(*user_mask.shape, -1),
-            user_mask=user_mask,
-            context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
-        )
-        raw = self.agent.act(
-            features.user_features, features.user_mask, features.context, explore=explore
-        )
+        features = slot_features(whole, self._scenario.radio, self._scenario.slot_s)
+        num_groups = whole.asks.shape[1] // num_users
+        seen: Transitions = {
+            "user_features": features.user_features.reshape(-1, num_users, len(USER_FEATURES)),
+            "user_mask": features.user_mask.reshape(-1, num_users),
+            "context": np.repeat(features.context, num_groups, axis=0),
+        }
+        raw = self.agent.act(**seen, explore=explore)
         of_users = raw.reshape(num_envs, -1, len(RAW_ACTION))
+        needs = compute_needs(whole).reshape(-1, num_users, len(COMPUTE_NEEDS))
         return AllocationDecision(
-            features=features,
-            compute_needs=compute_needs(whole).reshape(*user_mask.shape, -1),
+            seen={**seen, "compute_needs": needs},
             raw_action=raw,
             allocation=amender.amend(of_users[:, :num_requests], slot),
         )
@@ -250,10 +228,7 @@ class AllocationAgent:
             "reward": reward.astype(np.float32),
             "continues": np.ones(len(reward), dtype=bool),
         }
-        for prefix, any_slot in (("", decision), ("next_", following)):
-            for name in ("user_features", "user_mask", "context"):
-                found[f"{prefix}{name}"] = getattr(any_slot.features, name)
-            found[f"{prefix}compute_needs"] = any_slot.compute_needs
+        found |= decision.seen | {f"next_{name}": part for name, part in following.seen.items()}
         return {name: found[name] for name in self.fields}
 
 

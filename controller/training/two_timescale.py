@@ -37,8 +37,8 @@ from controller.training.learned_policy import (
     AllocationAgent,
     AllocationAgentKind,
     AllocationDecision,
+    AnyLearner,
     CachingAgent,
-    Learner,
 )
 from controller.training.metrics import Metrics
 from controller.training.rewards import Normaliser, RewardKind, Tail, rewards_of
@@ -183,7 +183,7 @@ class TwoTimescale:
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, Learner | Replay]:
+    def _parts(self) -> dict[str, "AnyLearner | Replay"]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -193,7 +193,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: Learner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
+    agent: AnyLearner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:

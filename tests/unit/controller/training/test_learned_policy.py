@@ -21,7 +21,6 @@ from protos.config import ConfigError
 from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
-FEATURES = ("user_features", "user_mask", "context")
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 
 
@@ -131,9 +130,8 @@ def test_any_number_of_requests_is_allocated(architecture, num_requests):
 def test_an_amended_critic_rates_alike_what_the_amender_makes_alike(reads, is_alike):
     config = D3pgConfig(nets=NetConfig(hidden=8, critic_action_input=reads))
     agent = AllocationAgent(config, scenario(), stream(0, "allocation"))
-    decision = agent.decide(slot([0, 1, 2, -1]), explore=False)
-    arrays = [*(getattr(decision.features, name) for name in FEATURES), decision.compute_needs]
-    state = slot_of(*map(torch.from_numpy, arrays))
+    seen = agent.decide(slot([0, 1, 2, -1]), explore=False).seen
+    state = slot_of(**{name: torch.from_numpy(array) for name, array in seen.items()})
     raw = torch.tensor([[[-0.5, 0.1], [0.2, -0.3], [0.4, 0.0], [0.0, 0.0]]])
     wider = raw + torch.tensor([0.3, 0.0])  # every logit alike: the same shares
 
@@ -163,11 +161,11 @@ def test_a_reference_agent_without_its_package_says_what_to_install(monkeypatch)
 
 def test_a_run_of_few_requests_reads_what_the_simulator_would_show():
     agent = allocation()
-    alone = agent.decide(slot([0, 2]), explore=False).features
-    among = agent.decide(slot([0, 2, -1, -1]), explore=False).features
+    few = agent.decide(slot([0, 2]), explore=False).seen
+    filled_up = agent.decide(slot([0, 2, -1, -1]), explore=False).seen
 
-    assert np.array_equal(alone.user_features, among.user_features)
-    assert np.array_equal(alone.context, among.context)
+    assert few.keys() == filled_up.keys()
+    assert all(np.array_equal(few[name], filled_up[name]) for name in few)
 
 
 def test_a_slots_transition_holds_what_the_learner_reads():
