@@ -109,6 +109,13 @@ def require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, n
         raise ValueError(complaint)
 
 
+def require_non_negative(config: object, *names: str) -> None:
+    """Raise ValueError naming the first of these fields that is below 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(value >= 0, f"{name} must be >= 0, got {value}")
+
+
 def require_positive(config: object, *names: str) -> None:
     """Raise ValueError naming the first of these fields that is not above 0."""
     for name in names:

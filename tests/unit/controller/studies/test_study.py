@@ -14,7 +14,7 @@ from controller.studies.study import Cell, StudyConfig, cells
 from protos import config as configs
 from protos.config import ConfigError, to_json
 from tests.unit.controller.scenarios import scenario
-from tests.unit.controller.trainings import told
+from tests.unit.controller.training_runs import told
 
 GRID = {
     "scenario": ("default", "tight-memory"),

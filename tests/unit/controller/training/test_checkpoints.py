@@ -13,7 +13,7 @@ from controller.testbed.simulated import SimulatedTestbed
 from controller.training import checkpoints as files
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import MODELS, curves, scenario, table
-from tests.unit.controller.trainings import told, trained
+from tests.unit.controller.training_runs import told, trained
 
 
 @pytest.fixture(scope="module")

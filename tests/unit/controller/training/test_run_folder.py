@@ -9,7 +9,7 @@ from profiling import records as profiles
 from protos import config as configs
 from tests.unit.controller.profiles import model, profile
 from tests.unit.controller.scenarios import curves, scenario, table
-from tests.unit.controller.trainings import told
+from tests.unit.controller.training_runs import told
 
 SHIPPED = sorted((configs.packages() / "controller" / "configs").glob("train-*.toml"))
 
