@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -71,7 +70,6 @@ def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: in
 
 def _axes(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -293,7 +292,6 @@ def _spread(values: Sequence[float]) -> str:
 def draw(record: dict[str, Any], file: Path) -> None:
     """Draw the latencies of every contender as cumulative shares, a panel for each loop."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, loop in zip(figure.subplots(1, 2, sharey=True), ("closed", "poisson"), strict=True):
         for name in (PIPELINE, PADDED, ENGINE, REMOTE):
             own = [r for r in record["rounds"] if (r["loop"], r["contender"]) == (loop, name)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edge_node.catalog import Catalog, Entry
@@ -111,7 +110,6 @@ def table(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], file: Path) -> None:
     """Draw resident memory against cycles."""
     figure = Figure(figsize=(7, 3), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot(record["cycles"], [size / 1e6 for size in record["resident_bytes"]])
     axes.axvline(SETTLED_CYCLES, linestyle=":", color="grey")
