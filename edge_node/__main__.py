@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from edge_node import runtime
 from edge_node.config import NodeConfig
 from protos import config as configs
 from protos import logs
@@ -39,6 +40,7 @@ def main() -> int:
         if args.verb is None:
             return 0 if overrides else 2
     logs.setup(args.log_level)
+    runtime.prepare()
     try:
         file = configs.find(args.config, _CONFIGS)
         config = configs.load(file, NodeConfig, overrides, "python -m edge_node serve")

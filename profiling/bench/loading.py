@@ -1,8 +1,8 @@
 r"""Measure loads against this machine's limits, what they cost other models, and whether they leak.
 
-    python -m profiling.bench.loading                    the zoo, a minute
-    python -m profiling.bench.loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
-    python -m profiling.bench.loading --soak-cycles 1000  load, generate, evict: does memory grow?
+    python -m profiling.bench loading                    the zoo, a minute
+    python -m profiling.bench loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
+    python -m profiling.bench loading --soak-cycles 1000  load, generate, evict: does memory grow?
 
 Disk -> host is compared with a plain sequential read of the same files into memory that is there
 already, from a cold page cache (posix_fadvise DONTNEED) and from a warm one; host -> device with a
@@ -10,8 +10,6 @@ plain copy of as many bytes: pinned memory to the GPU, or one new block of memor
 CPU. Repeats alternate between limit and load, so that a busy machine hits both alike.
 Writes loading.json and loading.md, or soak.json, soak.md and soak.png.
 """
-
-import edge_node  # isort: skip  # noqa: F401 - its settings for OpenMP, before torch's import
 
 import asyncio
 import json
@@ -270,9 +268,10 @@ def _write(settings: Settings, name: str, record: dict[str, Any], text: str) -> 
     sys.stdout.write(text)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    settings = tyro.cli(Settings, description=__doc__)
+    prog = "python -m profiling.bench loading"
+    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
     logs.setup("WARNING")
     models = [ModelConfig(model_id=name, source=f"builtin:{name}") for name in settings.zoo]
     if settings.soak_cycles:
@@ -290,7 +289,3 @@ def main() -> int:
         record = asyncio.run(measure(settings, Catalog(models, [Path(folder)])))
     _write(settings, "loading", record, table(record))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 r"""Compare ways to serve one model, side by side in one run: throughput, latency, same images.
 
-    python -m profiling.bench.serving                             the zoo's scene-base, some minutes
-    python -m profiling.bench.serving --model.source hub:OWNER/NAME \
+    python -m profiling.bench serving                             the zoo's scene-base, some minutes
+    python -m profiling.bench serving --model.source hub:OWNER/NAME \
         --model.width-px 512 --model.height-px 512             any model of a known family
 
 Contenders: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
@@ -11,8 +11,6 @@ counts, three of four with guidance. Closed loop (a fixed number in flight) and 
 Rounds alternate between contenders, so that a busy machine hits all of them alike.
 Writes serving.json, serving.md and serving.png.
 """
-
-import edge_node  # isort: skip  # noqa: F401 - its settings for OpenMP, before torch's import
 
 import asyncio
 import json
@@ -305,9 +303,10 @@ def draw(record: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    settings = tyro.cli(Settings, description=__doc__)
+    prog = "python -m profiling.bench serving"
+    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
     logs.setup("WARNING")
     settings.out.mkdir(parents=True, exist_ok=True)
     engine = DiffusersEngine(settings.engine)
@@ -318,7 +317,3 @@ def main() -> int:
     draw(record, settings.out / "serving.png")
     sys.stdout.write(text)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

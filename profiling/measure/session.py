@@ -23,6 +23,7 @@ from time import perf_counter
 
 import msgspec
 
+from edge_node import runtime
 from profiling import records, samples
 from profiling.measure import grid, prompts, sources, summary
 from profiling.measure.config import ProfileConfig
@@ -113,6 +114,7 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
         PhaseError: a measuring process failed.
     """
     begin = perf_counter()
+    runtime.prepare()  # for the measuring processes
     with _sole_user(out) as lock:
         if is_fresh:
             _forget(out)
