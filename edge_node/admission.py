@@ -1,16 +1,18 @@
-"""Admission: what a request may ask for. Every refusal names the thing, the limit and the value."""
+"""Admission: what a request may ask for.
+
+Responsible for limits, defaults and the ticket; every refusal names the thing, the limit and the
+value. Not: whether there is room for it.
+"""
 
 import math
 import secrets
 
 from edge_node.catalog import Catalog
-from edge_node.config import LimitsConfig
+from edge_node.config import SAMPLERS, LimitsConfig
 from edge_node.engine.interface import Job
 from protos import tickets
 from protos.errors import InvalidRequestError, TicketError
-from protos.messages import GenerateRequest
-
-SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm", "flow_euler")
+from protos.messages import GenerateRequest, check_request_id
 
 
 class Admission:
@@ -32,13 +34,12 @@ class Admission:
             InvalidRequestError: a value breaks its limit.
             TicketError: the node needs a ticket and this one does not grant this request.
         """
-        _require(bool(request.request_id), "request_id must not be empty")
-        _require_at_most("request_id", len(request.request_id), 200, "characters")
+        check_request_id(request.request_id)
         config = self._catalog.get(request.model_id).config
         limits = self._limits
         for name in ("prompt", "negative_prompt"):
-            count = len(getattr(request, name))
-            _require_at_most(name, count, limits.max_prompt_chars, "characters")
+            count, most = len(getattr(request, name)), limits.max_prompt_chars
+            _require(count <= most, f"{name} must have at most {most} characters, got {count}")
         _require(
             1 <= request.num_steps <= config.max_num_steps,
             f"num_steps must be 1..{config.max_num_steps} for model {request.model_id!r}, "
@@ -110,7 +111,3 @@ def check_rate(rate_bps: float | None) -> None:
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     if not is_fine:
         raise InvalidRequestError(complaint)
-
-
-def _require_at_most(name: str, value: int, limit: int, unit: str) -> None:
-    _require(value <= limit, f"{name} must have at most {limit} {unit}, got {value}")

@@ -1,7 +1,7 @@
 """Strict TOML configuration: a file becomes a frozen dataclass or one clear error.
 
-Owns reading, overriding from the command line, and the resolved record. Refuses to fill in
-anything from hardware or the environment. The errors of a wrong file are ConfigError.
+Responsible for reading, overriding from the command line, the resolved record, and JSON files. Not:
+filling in anything from hardware or the environment. The errors of a wrong file are ConfigError.
 """
 
 import difflib
@@ -9,7 +9,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,27 @@ def to_json(config: Any) -> bytes:
     )
 
 
+def read_json(path: Path, cls: type[T]) -> T:
+    """Return ``cls`` read from a JSON file that one of the programs wrote.
+
+    Raises:
+        ConfigError: no such file, or one of something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a {cls.__name__}: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; the file appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(to_json(value) + b"\n")
+    partial.replace(path)
+
+
 def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
     if typing.get_origin(hint) in (tuple, list) and isinstance(raw, list):
         for index, item in enumerate(raw):
@@ -108,3 +129,17 @@ def require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value > 0, f"{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackhaulConfig:
+    """The way between the edge and the cloud, which every request of a cloud takes."""
+
+    delay_s: float = 0.0
+    """One way."""
+    rate_bps: float = 1e9
+    """Both ways."""
+
+    def __post_init__(self) -> None:
+        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        require_positive(self, "rate_bps")

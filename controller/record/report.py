@@ -7,9 +7,6 @@ looked up in the profile. Not: how a page looks (profiling/report/page.py).
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from controller.cell.dynamics import CAUSES
 from controller.record import figures
@@ -20,10 +17,8 @@ from profiling import records
 from profiling.records import Profile
 from profiling.report import page
 from profiling.report.page import items, picture, plain, table
-from protos.config import ConfigError
+from protos.config import read_json
 from protos.manifest import Manifest
-
-T = TypeVar("T")
 
 
 def write(folder: Path) -> Path:
@@ -32,8 +27,8 @@ def write(folder: Path) -> Path:
     Raises:
         ConfigError: it is not a run's folder.
     """
-    config = read(folder / "config.json", RunConfig)
-    manifest = read(folder / "manifest.json", Manifest)
+    config = read_json(folder / "config.json", RunConfig)
+    manifest = read_json(folder / "manifest.json", Manifest)
     profile = records.load(folder / "profile.json")
     with RequestLog(folder / "requests.sqlite") as log:
         rows, caches, nodes = log.rows(), log.caches(), log.nodes()
@@ -46,20 +41,6 @@ def write(folder: Path) -> Path:
         *_origins(config, manifest, profile),
     ]
     return page.write(blocks, folder)
-
-
-def read(file: Path, cls: type[T]) -> T:
-    """Return what a run's folder holds in a JSON file.
-
-    Raises:
-        ConfigError: no such file, or one of something else.
-    """
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=cls)
-    except OSError as error:
-        raise ConfigError(f"{file.parent} is not a run's folder: no {file.name}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
 
 
 def _overview(folder: Path, config: RunConfig, rows: Sequence[RequestRecord]) -> list[str]:

@@ -23,11 +23,12 @@ from controller.cell.radio import MIN_RATE_BPS, RadioCell
 from controller.cell.spaces import Allocation, RequestObservation, SlotObservation
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
-from controller.testbed.admission import MAX_ID_CHARS, broken_limit, check_id
+from controller.testbed.admission import broken_limit
 from controller.testbed.registry import Registry
 from protos import tickets
 from protos.errors import DuplicateRequestError, InvalidRequestError
 from protos.messages import (
+    MAX_ID_CHARS,
     Grant,
     Outcome,
     Queued,
@@ -36,6 +37,7 @@ from protos.messages import (
     Role,
     Submission,
     SubmitEvent,
+    check_request_id,
 )
 
 logger = logging.getLogger(__name__)
@@ -101,7 +103,7 @@ class Dispatcher:
             InvalidRequestError: a limit is broken; the request is recorded as rejected.
             DuplicateRequestError: a request of that id waits, runs elsewhere or has ended.
         """
-        check_id(submission.request_id)
+        check_request_id(submission.request_id)
         if self._log.find(submission.request_id):
             yield self._grant_again(submission)
             return

@@ -17,22 +17,23 @@ import json
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from PIL import Image
 
+from edge_node.config import ModelConfig
 from profiling import samples
 from profiling.measure import grid, prompts, scorers
-from profiling.measure.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ProfileConfig
 from profiling.measure.subject import EngineBackend, PipelineBackend, png
 from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
 from protos import seeds
+from protos.config import read_json
 
 _RATE_STEPS = (1, 3)
 
 
-def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> None:
+def measure_model(folder: Path, config: ProfileConfig, model: ModelConfig) -> None:
     """Time a model's loads, evictions, generations, and what a batch of images costs."""
     path = folder / "samples.jsonl"
     done = samples.read(path)
@@ -41,7 +42,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
     together = [point for point in points if point.batch > 1]
     total = sum(point.num_steps * point.batch for point in points) or 1
     finished = 0
-    with EngineBackend(model, config.device) as subject:
+    with EngineBackend(model, config.engine) as subject:
         if not grid.has_loads(model, done):
             _load_repeatedly(path, model, subject)
         if alone:
@@ -55,7 +56,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
             finished += point.num_steps
             _tell(finished, total)
     if together or not grid.has_rate(model, done):
-        batched = PipelineBackend(model, config.device)
+        batched = PipelineBackend(model, config.engine)
         asked = prompts.prompts(config, max(config.grid.batches))
         for batch in sorted({point.batch for point in together}):
             batched.generate(asked[:batch], 2)  # warm-up, not recorded
@@ -68,7 +69,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> No
             samples.append(path, [_rate(config, model, batched)])
 
 
-def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: int) -> None:
+def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: int) -> None:
     """Generate and score ``count`` prompts at every step count of a model."""
     path = folder / "samples.jsonl"
     left = grid.missing_chunks(config, model, count, samples.read(path))
@@ -76,7 +77,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
     total = sum(chunk.num_steps * chunk.count for chunk in whole)
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
     _tell(finished, total)
-    subject, scorer = PipelineBackend(model, config.device), scorers.clip(config)
+    subject, scorer = PipelineBackend(model, config.engine), scorers.clip(config)
     drawn = prompts.prompts(config, count)
     for chunk in left:
         asked = [drawn[index] for index in chunk.indices()]
@@ -93,7 +94,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
                 samples.QualitySample(
                     model=model.model_id,
                     num_steps=chunk.num_steps,
-                    guidance=model.guidance_scale,
+                    guidance=model.default_guidance_scale,
                     index=index,
                     prompt=asked[row].text,
                     seed=asked[row].seed,
@@ -143,7 +144,7 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
         _tell(number, len(left))
 
 
-def _load_repeatedly(path: Path, model: ModelChoice, subject: EngineBackend) -> None:
+def _load_repeatedly(path: Path, model: ModelConfig, subject: EngineBackend) -> None:
     """Load and evict: the process's first load counts as cold, the others as warm."""
     lines = []
     for repeat in range(grid.NUM_LOADS):
@@ -164,13 +165,13 @@ def _load_repeatedly(path: Path, model: ModelChoice, subject: EngineBackend) -> 
 
 
 def _latency(
-    model: ModelChoice, point: grid.LatencyPoint, generate_s: float, energy_j: float | None
+    model: ModelConfig, point: grid.LatencyPoint, generate_s: float, energy_j: float | None
 ) -> samples.LatencySample:
     return samples.LatencySample(
         model=model.model_id,
         num_steps=point.num_steps,
         batch=point.batch,
-        guidance=model.guidance_scale,
+        guidance=model.default_guidance_scale,
         repeat=point.repeat,
         generate_s=generate_s,
         energy_j=energy_j,
@@ -178,7 +179,7 @@ def _latency(
 
 
 def _rate(
-    config: ProfileConfig, model: ModelChoice, subject: PipelineBackend
+    config: ProfileConfig, model: ModelConfig, subject: PipelineBackend
 ) -> samples.RateSample:
     size = min(config.grid.quality_batch, config.grid.max_images)
     asked, seconds = prompts.prompts(config, size), []
@@ -229,7 +230,7 @@ def _tell(done: float, total: float) -> None:
 def main(argv: list[str]) -> None:
     """Run one phase; see the module's docstring."""
     phase, folder = argv[0], Path(argv[1])
-    config = msgspec.json.decode((folder / "config.json").read_bytes(), type=ProfileConfig)
+    config = read_json(folder / "config.json", ProfileConfig)
     by_id = {model.model_id: model for model in config.models}
     if phase == "measure":
         measure_model(folder, config, by_id[argv[2]])

@@ -126,8 +126,8 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
         header = _header(config, record)
         samples.start(out / "samples.jsonl", header)
         _refuse_lost_images(out)
-        (out / "config.json").write_bytes(configs.to_json(config))
-        (out / "manifest.json").write_bytes(configs.to_json(record))
+        configs.write_json(out / "config.json", config)
+        configs.write_json(out / "manifest.json", record)
         with Display(_workload(config, out)) as display:
             _measure(config, out, display, lock, begin)
             display.advance("fits and report", 0.0)
@@ -242,15 +242,13 @@ def _sample_budget(
             f" kept: go on with a larger --budget-s"
         )
     plan = SampleBudget(num_images=count)
-    partial = out / "plan.partial"
-    partial.write_bytes(configs.to_json(plan))
-    partial.replace(out / "plan.json")
+    configs.write_json(out / "plan.json", plan)
     return plan
 
 
 def _decided(out: Path) -> SampleBudget | None:
     path = out / "plan.json"
-    return msgspec.json.decode(path.read_bytes(), type=SampleBudget) if path.exists() else None
+    return configs.read_json(path, SampleBudget) if path.exists() else None
 
 
 def _header(config: ProfileConfig, record: Manifest) -> samples.Header:

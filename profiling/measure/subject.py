@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node.config import EngineConfig
+from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
-from profiling.measure.config import ModelChoice
 from profiling.measure.prompts import Prompt
 
 Images = NDArray[np.uint8]
@@ -42,11 +41,10 @@ class TimedImage:
 class EngineBackend:
     """One model in the engine that edge nodes serve with; a context manager."""
 
-    def __init__(self, model: ModelChoice, device: str) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
         self._model = model
         self._entry = sources.entry(model)
-        self._device = device
-        self._engine = DiffusersEngine(EngineConfig(device=device, dtype=model.dtype))
+        self._engine = DiffusersEngine(engine)
         self._run = self._engine.thread.run  # the device in this thread, as a node has it
         self._telemetry = TelemetryReader(self._engine.device_name, self._engine.device_uuid)
 
@@ -77,7 +75,7 @@ class EngineBackend:
             prompt=prompt.text,
             negative_prompt="",
             num_steps=num_steps,
-            guidance_scale=self._model.guidance_scale,
+            guidance_scale=self._model.default_guidance_scale,
             seed=prompt.seed,
             scheduler=self._model.scheduler,
             width_px=self._model.width_px,
@@ -93,18 +91,18 @@ class EngineBackend:
         return TimedImage(encoded, generate_s, spent_j)
 
     def _used_bytes(self) -> int:
-        if self._device.startswith("cuda"):
-            return torch.cuda.memory_allocated(self._device)
+        if self._engine.device_uuid:
+            return torch.cuda.memory_allocated()
         return int(psutil.Process().memory_info().rss)
 
 
 class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
-    def __init__(self, model: ModelChoice, device: str) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
         self._model = model
-        dtype = getattr(torch, model.dtype)
-        self._pipeline = families.load(sources.entry(model), dtype, device)
+        dtype = getattr(torch, engine.dtype)
+        self._pipeline = families.load(sources.entry(model), dtype, engine.device)
         if model.scheduler:
             self._pipeline.scheduler = samplers.make(model.scheduler, self._pipeline.scheduler)
 
@@ -119,7 +117,7 @@ class PipelineBackend:
             [prompt.text for prompt in prompts],
             [prompt.seed for prompt in prompts],
             num_inference_steps=num_steps,
-            guidance_scale=self._model.guidance_scale,
+            guidance_scale=self._model.default_guidance_scale,
             height=self._model.height_px,
             width=self._model.width_px,
         )
