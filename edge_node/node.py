@@ -96,7 +96,6 @@ class Node:
             share_frac = min(1.0, image.device_s / (generated_s - started_s))
             energy_j = _energy_j(energy_j, self._telemetry.energy_j(), share_frac)
             down_s = await self._backhaul(len(data))
-            sending_s = time.perf_counter()
             async for chunk in downlink.chunks(data):
                 yield chunk
             timings = Timings(
@@ -104,7 +103,6 @@ class Node:
                 load_s=load_s,
                 generate_s=generated_s - started_s,
                 backhaul_s=backhaul_s + down_s,
-                transmit_s=time.perf_counter() - sending_s,
             )
             logger.info(
                 "%s: %d steps in %.3f s",

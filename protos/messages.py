@@ -133,7 +133,6 @@ class Timings:
     load_s: float = 0.0
     generate_s: float = 0.0
     backhaul_s: float = 0.0
-    transmit_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

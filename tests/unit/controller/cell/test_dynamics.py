@@ -14,7 +14,7 @@ seconds = st.floats(0, 1e3)
 
 
 def test_what_no_cause_explains_is_the_download():
-    timings = Timings(queue_s=0.5, load_s=0.0, generate_s=1.0, backhaul_s=0.3, transmit_s=0.1)
+    timings = Timings(queue_s=0.5, load_s=0.0, generate_s=1.0, backhaul_s=0.3)
     latency = split_latency(3.0, wait_s=0.7, upload_s=0.2, timings=timings)
     # 3.0 - (0.7 + 0.2 + 0.5 + 1.0 + 0.3) = 0.3: the paced bytes and the calls' overhead
     assert latency.download_s == pytest.approx(0.3)
