@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from protos.progress import time_left
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
@@ -279,6 +280,6 @@ def _say(
     per_update_s = (wall_s - start_wall_s) / max(1, done - start)
     left_s = (recipe.num_updates - done) * per_update_s
     logger.info(
-        "update %d/%d  loss %.4f  %.3f s each  %.0f s left",
-        *(done, recipe.num_updates, loss, per_update_s, left_s),
+        "update %d/%d  loss %.4f  %.3f s each  %s",
+        *(done, recipe.num_updates, loss, per_update_s, time_left(left_s)),
     )

@@ -27,7 +27,7 @@ from edge_node import runtime
 from profiling import records, samples
 from profiling.measure import grid, prompts, sources, summary
 from profiling.measure.config import ProfileConfig
-from profiling.measure.progress import Display, Workload, readable
+from profiling.measure.progress import Display, Workload
 from profiling.report import profile_report
 from protos import config as configs
 from protos import manifest
@@ -134,7 +134,8 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
             measured = samples.read(out / "samples.jsonl")
             profile = summary.summarise(config, measured, header.weights_sha256, record)
             records.save(profile, out / "profile.json")
-            page = profile_report.write(profile, measured, out, readable(perf_counter() - begin))
+            took = f"{(perf_counter() - begin) / 60:.1f} min"
+            page = profile_report.write(profile, measured, out, took)
             display.advance("fits and report", 1.0)
     return page
 

@@ -1,3 +1,5 @@
+import doctest
+
 import pytest
 
 from profiling.report import page
@@ -63,3 +65,9 @@ def test_columns_of_numbers_are_aligned_to_the_right():
     rows = [["a", "1.5 [1, 2]", "3"], ["b", "-2", ""]]
     assert page.table(["name", "value", "n"], rows).splitlines()[1] == "| --- | ---: | ---: |"
     assert page.table(["name"], []) == "| name |\n| --- |"
+
+
+def test_the_doctests_hold():
+    found = doctest.testmod(page)
+    assert found.attempted
+    assert not found.failed
