@@ -45,37 +45,31 @@ class Admission:
             f"num_steps must be 1..{config.max_num_steps} for model {request.model_id!r}, "
             f"got {request.num_steps}",
         )
-        guidance = request.guidance_scale
-        if guidance is None:
-            guidance = config.default_guidance_scale
-        _require(
-            math.isfinite(guidance) and 0 <= guidance <= limits.max_guidance_scale,
-            f"guidance_scale must be 0..{limits.max_guidance_scale:g}, got {guidance}",
-        )
-        rate = request.rate_bps
-        check_rate(rate)
-        scheduler = request.scheduler or config.scheduler
-        _require(
-            scheduler in ("", *SAMPLERS),
-            f"scheduler must be one of {', '.join(SAMPLERS)}, got {scheduler[:80]!r}",
-        )
+        check_rate(request.rate_bps)
         _require(request.upload_bytes >= 0, f"upload_bytes < 0: {request.upload_bytes}")
-        seed = secrets.randbits(32) if request.seed is None else request.seed
-        _require(seed < 2**63, f"seed must be below 2**63, got {seed}")
-        self._check_ticket(request)
-        return Job(
+        job = Job.of(
+            config,
             request_id=request.request_id,
-            model_id=request.model_id,
             prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
             num_steps=request.num_steps,
-            guidance_scale=guidance,
-            seed=seed,
-            scheduler=scheduler,
-            width_px=config.width_px,
-            height_px=config.height_px,
+            seed=secrets.randbits(32) if request.seed is None else request.seed,
+            guidance_scale=request.guidance_scale,
+            negative_prompt=request.negative_prompt,
+            scheduler=request.scheduler,
             deadline_s=deadline_s,
         )
+        _require(
+            math.isfinite(job.guidance_scale)
+            and 0 <= job.guidance_scale <= limits.max_guidance_scale,
+            f"guidance_scale must be 0..{limits.max_guidance_scale:g}, got {job.guidance_scale}",
+        )
+        _require(
+            job.scheduler in ("", *SAMPLERS),
+            f"scheduler must be one of {', '.join(SAMPLERS)}, got {job.scheduler[:80]!r}",
+        )
+        _require(job.seed < 2**63, f"seed must be below 2**63, got {job.seed}")
+        self._check_ticket(request)
+        return job
 
     def _check_ticket(self, request: GenerateRequest) -> None:
         if self._secret is None:

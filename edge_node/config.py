@@ -112,16 +112,16 @@ class EngineConfig:
     """Precision of the resident weights."""
     num_threads: int = 0
     """CPU threads of the nets; 0: as many as cores. 1 where other programs keep cores busy."""
-    max_batch_rows: int = 0
-    """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
-    is first loaded (the fewest whose time per row is within 5 % of the least)."""
+    max_batch_size: int = 0
+    """Largest batch of a denoiser call, in which a request with guidance counts twice; 0: measured
+    when a model is first loaded (the smallest within 5 % of the least time per sample)."""
     is_compiled: bool = False
     """Whether denoisers run compiled (torch.compile): faster steps (on a CPU with one thread only),
     for a minute or more of each model's first load, in which the device does nothing else; on a CPU
     needs a C++ compiler."""
 
     def __post_init__(self) -> None:
-        require(self.max_batch_rows >= 0, f"max_batch_rows must be >= 0, got {self.max_batch_rows}")
+        require(self.max_batch_size >= 0, f"max_batch_size must be >= 0, got {self.max_batch_size}")
         require(self.num_threads >= 0, f"num_threads must be >= 0, got {self.num_threads}")
 
 

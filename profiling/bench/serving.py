@@ -93,19 +93,14 @@ def jobs(settings: Settings) -> list[Job]:
     rng = stream(settings.seed, "requests")
     drawn = scenes.draw(rng, settings.num_requests, "held-out")
     steps = rng.integers(settings.min_num_steps, settings.max_num_steps + 1, len(drawn))
-    model = settings.model
     return [
-        Job(
+        Job.of(
+            settings.model,
             request_id=f"r{index}",
-            model_id=model.model_id,
             prompt=scene.caption,
-            negative_prompt="",
             num_steps=int(steps[index]),
-            guidance_scale=1.0 if index % 4 == 3 else model.default_guidance_scale,
+            guidance_scale=1.0 if index % 4 == 3 else None,
             seed=1000 + index,
-            scheduler=model.scheduler,
-            width_px=model.width_px,
-            height_px=model.height_px,
         )
         for index, scene in enumerate(drawn)
     ]

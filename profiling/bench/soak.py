@@ -66,19 +66,8 @@ async def _cycle(engine: DiffusersEngine, entry: Entry, *, has_copy: bool) -> No
 
 def job_of(entry: Entry, num_steps: int) -> Job:
     """Return a request for a model."""
-    config = entry.config
-    return Job(
-        request_id="load",
-        model_id=entry.model_id,
-        prompt="a red circle",
-        negative_prompt="",
-        num_steps=num_steps,
-        guidance_scale=config.default_guidance_scale,
-        seed=1,
-        scheduler=config.scheduler,
-        width_px=config.width_px,
-        height_px=config.height_px,
-    )
+    prompt = "a red circle"
+    return Job.of(entry.config, request_id="load", prompt=prompt, num_steps=num_steps, seed=1)
 
 
 def growth_frac(cycles: list[int], resident_bytes: list[int]) -> float | None:

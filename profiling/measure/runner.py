@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image
 
 from edge_node.config import ModelConfig
+from edge_node.engine.interface import png
 from profiling import samples
 from profiling.measure import grid, prompts, scorers
 from profiling.measure.config import ProfileConfig
-from profiling.measure.subject import EngineBackend, PipelineBackend, png
+from profiling.measure.subject import EngineBackend, PipelineBackend
 from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
 from protos import seeds

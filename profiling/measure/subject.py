@@ -4,7 +4,6 @@ Owns the link to what generates, and what is timed. Refuses to decide how often.
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -14,12 +13,11 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import Job, image_of
+from edge_node.engine.interface import Job, image_of, png
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
 from profiling.measure.prompts import Prompt
@@ -69,17 +67,12 @@ class EngineBackend:
 
     def generate(self, prompt: Prompt, num_steps: int) -> TimedImage:
         """Return one image, generated alone."""
-        job = Job(
+        job = Job.of(
+            self._model,
             request_id="profile",
-            model_id=self._model.model_id,
             prompt=prompt.text,
-            negative_prompt="",
             num_steps=num_steps,
-            guidance_scale=self._model.default_guidance_scale,
             seed=prompt.seed,
-            scheduler=self._model.scheduler,
-            width_px=self._model.width_px,
-            height_px=self._model.height_px,
         )
         return self._run(self._generate(job))
 
@@ -136,10 +129,3 @@ def generated(
         **settings,
     ).images
     return np.rint(images * 255).astype(np.uint8)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """Return the image [h, w, 3] as PNG, which loses nothing."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -33,7 +33,7 @@ def catalog(root: Path) -> Catalog:
 
 def run(scenario, dtype: str = "float32"):
     async def whole():
-        engine = DiffusersEngine(EngineConfig(device="cpu", dtype=dtype, max_batch_rows=8))
+        engine = DiffusersEngine(EngineConfig(device="cpu", dtype=dtype, max_batch_size=8))
         try:
             return await scenario(engine)
         finally:
