@@ -30,6 +30,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
+        allow_abbrev=False,
     )
     parser.add_argument("verb", choices=["serve"], help="what to do", nargs="?")
     parser.add_argument("--config", type=Path, default=Path("zoo-edge.toml"), help="TOML file")

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         prog="fit_curves.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     found.add_argument(
         "--config",

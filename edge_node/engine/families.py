@@ -57,13 +57,22 @@ def adapt(pipeline: Any) -> "StableDiffusion":
     return _FAMILIES[name](pipeline)
 
 
-def call_options(pipeline: Any) -> dict[str, bool]:
-    """Return what a pipeline is called with to draw as the engine does: sizes, captions as given.
+def generated(
+    pipeline: Any, texts: Sequence[str], seeds: Sequence[int], **settings: Any
+) -> NDArray[np.uint8]:
+    """Return images [n, h, w, 3] of one call of a pipeline, each from a seed of its own.
 
-    PixArt's would round the one to what it was trained on, and clean the other.
+    PixArt's would round sizes to what it was trained on, and clean captions: not here.
     """
-    is_pixart = _FAMILIES.get(type(pipeline).__name__) is PixArt
-    return {"use_resolution_binning": False, "clean_caption": False} if is_pixart else {}
+    if _FAMILIES.get(type(pipeline).__name__) is PixArt:
+        settings |= {"use_resolution_binning": False, "clean_caption": False}
+    images = pipeline(
+        list(texts),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        output_type="np",
+        **settings,
+    ).images
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def stacked(conditions: Sequence[Condition]) -> Condition:

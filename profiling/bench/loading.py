@@ -34,6 +34,7 @@ from edge_node.engine.interface import StepDone
 from edge_node.engine.weights import blank, copy
 from profiling.bench import soak
 from profiling.bench.sd15_shape import write_full_size
+from profiling.report import page
 from protos import logs, manifest
 
 _ZOO = ("scene-nano", "scene-small", "scene-base")
@@ -52,7 +53,7 @@ class Settings:
     repeats: int = 9
     """Loads of each kind."""
     steps_s: float = 5.0
-    """How long steps are measured, alone and beside loads."""
+    """How long steps are measured, without loads and beside them."""
     soak_cycles: int = 0
     """Instead of all that: cycles of load, a step, evict."""
     out: Path = Path("runs/loading")
@@ -170,7 +171,7 @@ async def step_times(engine: DiffusersEngine, entry: Entry, until_s: float) -> l
 async def delays(
     engine: DiffusersEngine, running: Entry, loading: Entry, until_s: float
 ) -> dict[str, Any]:
-    """Return a model's step times alone, and beside loads of another from disk and from host."""
+    """Return a model's step times without loads, and beside another's from disk and from host."""
     for entry in (running, loading):
         await engine.load(entry)
     await engine.evict(loading.model_id)
@@ -220,40 +221,37 @@ async def measure(settings: Settings, catalog: Catalog) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Return the figures as Markdown: medians, and their spread over repeats."""
-    lines = [
-        f"On {record['manifest']['device']} ({record['manifest']['cpu']}), medians "
-        f"(least to most) of {record['settings']['repeats']} repeats; ratio: limit's seconds "
-        "over the load's.",
-        "",
-        "| model | way | MB | limit (GB/s) | load (GB/s) | ratio |",
-        "|---|---|---|---|---|---|",
+    rates_rows = [
+        [
+            one["model_id"],
+            one["way"],
+            f"{one['num_bytes'] / 1e6:.0f}",
+            _gbps(one["num_bytes"], one["limit_s"]),
+            _gbps(one["num_bytes"], one["load_s"]),
+            f"{statistics.median(one['limit_s']) / statistics.median(one['load_s']):.2f}",
+        ]
+        for one in record["rates"]
     ]
-    for one in record["rates"]:
-        size = one["num_bytes"]
-        ratio = statistics.median(one["limit_s"]) / statistics.median(one["load_s"])
-        lines.append(
-            f"| {one['model_id']} | {one['way']} | {size / 1e6:.0f} "
-            f"| {_gbps(size, one['limit_s'])} | {_gbps(size, one['load_s'])} | {ratio:.2f} |"
-        )
-    delayed = record["delays"]
-    lines += [
-        "",
-        f"Steps of {delayed['running']} while {delayed['loading']} is loaded and evicted over and "
-        "over, milliseconds:",
-        "",
-        "| loads | steps | median | p95 | longest | loads done | a load takes |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    delayed, delay_rows = record["delays"], []
     for way in ("alone", "disk", "host"):
         steps_ms = sorted(1e3 * s for s in delayed[way]["step_s"])
         loads_ms = [1e3 * s for s in delayed[way].get("load_s", [])]
-        lines.append(
-            f"| {way if way == 'alone' else f'from {way}'} | {len(steps_ms)} "
-            f"| {statistics.median(steps_ms):.1f} | {steps_ms[int(0.95 * len(steps_ms))]:.1f} "
-            f"| {steps_ms[-1]:.1f} | {len(loads_ms)} "
-            f"| {f'{statistics.median(loads_ms):.1f}' if loads_ms else ''} |"
-        )
-    return "\n".join(lines) + "\n"
+        shown = [statistics.median(steps_ms), steps_ms[int(0.95 * len(steps_ms))], steps_ms[-1]]
+        load = f"{statistics.median(loads_ms):.1f}" if loads_ms else ""
+        name = "none" if way == "alone" else f"from {way}"
+        cells = [*(f"{ms:.1f}" for ms in shown), str(len(loads_ms)), load]
+        delay_rows.append([name, str(len(steps_ms)), *cells])
+    head = ["loads", "steps", "median", "p95", "longest", "loads done", "a load takes"]
+    blocks = [
+        f"On {record['manifest']['device']} ({record['manifest']['cpu']}), medians "
+        f"(least to most) of {record['settings']['repeats']} repeats; ratio: limit's seconds "
+        "over the load's.",
+        page.table(["model", "way", "MB", "limit (GB/s)", "load (GB/s)", "ratio"], rates_rows),
+        f"Steps of {delayed['running']} while {delayed['loading']} is loaded and evicted over and "
+        "over, milliseconds:",
+        page.table(head, delay_rows),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _gbps(num_bytes: int, taken_s: Sequence[float]) -> str:

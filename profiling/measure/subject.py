@@ -1,13 +1,12 @@
-"""The model under measurement, served alone by an edge node's engine or in batches for scores.
+"""The model under measurement: one image at a time by a node's engine, or batches by a pipeline.
 
-Owns the link to what generates, and what is timed. Refuses to decide how often. Every time ends
+Responsible for the link to what generates, and for what is timed. Not: how often. Every time ends
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import psutil
@@ -66,7 +65,7 @@ class EngineBackend:
         return before - self._used_bytes(), evict_s
 
     def generate(self, prompt: Prompt, num_steps: int) -> TimedImage:
-        """Return one image, generated alone."""
+        """Return one image, generated with no other beside it."""
         job = Job.of(
             self._model,
             request_id="profile",
@@ -93,11 +92,14 @@ class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
     def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+        """Load the model; the device must be named, not "auto"."""
         self._model = model
         dtype = getattr(torch, engine.dtype)
-        self._pipeline = families.load(sources.entry(model), dtype, engine.device)
+        self.pipeline = families.load(sources.entry(model), dtype, engine.device)
+        if engine.is_compiled:
+            families.adapt(self.pipeline).compile()
         if model.scheduler:
-            self._pipeline.scheduler = samplers.make(model.scheduler, self._pipeline.scheduler)
+            self.pipeline.scheduler = samplers.make(model.scheduler, self.pipeline.scheduler)
 
     def generate(self, prompts: Sequence[Prompt], num_steps: int) -> tuple[Images, float]:
         """Return images [n, h, w, 3] and the seconds that all of them took together.
@@ -105,27 +107,20 @@ class PipelineBackend:
         Each starts from its prompt's seed, so that it is the image which a node would make.
         """
         begin = perf_counter()
-        images = generated(
-            self._pipeline,
-            [prompt.text for prompt in prompts],
-            [prompt.seed for prompt in prompts],
+        texts, seeds = [prompt.text for prompt in prompts], [prompt.seed for prompt in prompts]
+        images = self.images(texts, seeds, num_steps, self._model.default_guidance_scale)
+        return images, perf_counter() - begin
+
+    def images(
+        self, texts: Sequence[str], seeds: Sequence[int], num_steps: int, guidance_scale: float
+    ) -> Images:
+        """Return images [n, h, w, 3] of one call of the pipeline."""
+        return families.generated(
+            self.pipeline,
+            texts,
+            seeds,
             num_inference_steps=num_steps,
-            guidance_scale=self._model.default_guidance_scale,
+            guidance_scale=guidance_scale,
             height=self._model.height_px,
             width=self._model.width_px,
         )
-        return images, perf_counter() - begin
-
-
-def generated(
-    pipeline: Any, texts: Sequence[str], seeds: Sequence[int], **settings: float
-) -> Images:
-    """Return the images [n, h, w, 3] of one pipeline call, each from a seed of its own."""
-    images = pipeline(
-        list(texts),
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        output_type="np",
-        **families.call_options(pipeline),
-        **settings,
-    ).images
-    return np.rint(images * 255).astype(np.uint8)

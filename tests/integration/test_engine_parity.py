@@ -46,11 +46,12 @@ def alone(pipeline, one: Job, output_type: str):
     pipeline.set_progress_bar_config(disable=True)
     takes_negative = type(pipeline).__name__ != "LatentConsistencyModelPipeline"
     has_negative = takes_negative and one.negative_prompt
+    is_pixart = type(pipeline).__name__.startswith("PixArt")
     try:
         return pipeline(
             one.prompt,
             **({"negative_prompt": one.negative_prompt} if has_negative else {}),
-            **families.call_options(pipeline),
+            **({"use_resolution_binning": False, "clean_caption": False} if is_pixart else {}),
             num_inference_steps=one.num_steps,
             guidance_scale=one.guidance_scale,
             width=one.width_px,
