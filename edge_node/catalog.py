@@ -1,7 +1,7 @@
 """The catalog: which models a node knows, where their weights lie, whether these can be read.
 
-Owns the resolving of sources and the check of weight files before anything is loaded. Refuses
-pickled weights, paths outside the roots, and to import torch.
+Responsible for resolving sources and checking weight files before anything is loaded; pickled
+weights and paths outside the roots are refused. Not: loading; no torch here.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""A node's configuration: plain values, checked, never filled in from the machine."""
+"""A node's configuration (edge_node/configs/*.toml).
+
+Responsible for plain values and their limits. Not: filling in anything from the machine.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
@@ -127,7 +130,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeConfig:
-    """Everything that a node is told."""
+    """A node: the whole configuration file."""
 
     node_id: str = "edge-0"
     """Name of the node in grants, records and logs."""

@@ -35,7 +35,7 @@ def run(
     Args:
         config: of the node.
         base: where its relative paths start.
-        announce: told the address, once it listens.
+        announce: gets the address, once it listens.
 
     Raises:
         ConfigError: a source outside the roots, no secret file, no such device.

@@ -49,7 +49,7 @@ def load(path: Path, cls: type[T], overrides: Sequence[str] = (), prog: str = ""
 
 
 def parse(raw: dict[str, Any], cls: type[T], where: str) -> T:
-    """Return ``cls`` made from plain values; errors say ``where`` they stood."""
+    """Return ``cls`` made from plain values; errors name ``where`` they stood."""
     _refuse_unknown_keys(raw, cls, where, "")
     try:
         return msgspec.convert(raw, cls)

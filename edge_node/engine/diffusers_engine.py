@@ -233,7 +233,7 @@ class DiffusersEngine:
     def _together(
         self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
     ) -> list[_ActiveRequest]:
-        """Act for all requests at once; where that fails, one by one. Return who fails alone."""
+        """Act for all requests at once; where that fails, one by one. Return who fails even then."""
         if not requests:
             return []
         try:
@@ -249,7 +249,7 @@ class DiffusersEngine:
         return [failed for request in requests for failed in self._together(action, [request])]
 
     def _failure(self, requests: list[_ActiveRequest], error: Exception) -> EdgeError:
-        """Return what the request of a failed action is told; fewer share a step after this."""
+        """Return the error of a failed action's request; after this fewer share a step."""
         model_id, request_id = requests[0].model_id, requests[0].job.request_id
         if is_out_of_memory(error):
             batch_size = sum(request.batch_size for request in requests)

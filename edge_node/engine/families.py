@@ -227,7 +227,7 @@ class StableDiffusion3(StableDiffusion):
 
 
 class PixArt(StableDiffusion):
-    """PixArt-alpha and -sigma: a transformer that reads T5's tokens, those of the text alone."""
+    """PixArt-alpha and -sigma: a transformer that reads T5's tokens, without padding."""
 
     def encode(self, texts: Sequence[str]) -> list[Condition]:
         """Return the hidden states of each text, and which of them are its own and not padding."""
@@ -249,7 +249,7 @@ class PixArt(StableDiffusion):
         return [one | shape for one in encoded]
 
     def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Call the transformer; what it says of the variance is left out."""
+        """Call the transformer; its estimate of the variance is left out."""
         rest = dict(condition)
         added = {name: rest.pop(name, None) for name in ("resolution", "aspect_ratio")}
         latents = latents.to(self._net.dtype)

@@ -74,7 +74,7 @@ class Started:
     """The request takes part in the device's turns from now on."""
 
     at_s: float
-    """``time.perf_counter`` at the begin of its first turn."""
+    """``time.perf_counter`` at the start of its first turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,26 +242,26 @@ def _exact_frac(images: np.ndarray, drawn: Sequence[scenes.Scene], style: Style)
 def table(scores: Sequence[Score], checks: InstrumentChecks, ceilings: dict[str, float]) -> str:
     """Return the figures as Markdown."""
     read = ", ".join(f"{frac:.1%} {style}" for style, frac in checks.checker_frac.items())
-    told = ", ".join(f"{frac:.1%} {style}" for style, frac in checks.style_frac.items())
+    styles = ", ".join(f"{frac:.1%} {style}" for style, frac in checks.style_frac.items())
     lines = [
         f"Judge `{checks.judge}`: right caption of 64 for {checks.retrieval_frac:.1%} of "
         "held-out rendered scenes.",
         f"Exact checker, held-out rendered scenes read right: {read}.",
-        f"Style probe, held-out rendered scenes told right: {told}.",
+        f"Style probe, held-out rendered scenes recognised: {styles}.",
         "",
-        "| model | steps | calls' samples a step | one object, exact | two objects, exact | "
-        "after its autoencoder | CLIP score | style told | images |",
+        "| model | steps | denoiser batch | one object, exact | two objects, exact | "
+        "after its autoencoder | CLIP score | style recognised | images |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     cells = {(s.model, s.num_steps, s.kind): s for s in scores}
     for model, num_steps in dict.fromkeys((s.model, s.num_steps) for s in scores):
         one, two = cells[model, num_steps, "Single"], cells[model, num_steps, "Pair"]
         clip = f"{(one.clip_score + two.clip_score) / 2:.1f}"
-        told = f"{(one.style_frac + two.style_frac) / 2:.1%}"
+        style = f"{(one.style_frac + two.style_frac) / 2:.1%}"
         lines.append(
             f"| {model} | {num_steps} | {1 if one.guidance_scale == 1 else 2} | "
             f"{one.exact_frac:.1%} | {two.exact_frac:.1%} | {ceilings[model]:.1%} | "
-            f"{clip if style_of(model) == 'plain' else '-'} | {told} | "
+            f"{clip if style_of(model) == 'plain' else '-'} | {style} | "
             f"{one.num_images} + {two.num_images} |"
         )
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 """Load, generate a step, evict, over and over: the process's memory must not grow.
 
-Every other round goes through a host copy, which is dropped again. Owns the verdict: growth of
+Every other round goes through a host copy, which is dropped again. The verdict: growth of
 resident memory from the median of the ten readings after the first 50 cycles to that of the last
 ten, against ``MOST_GROWTH_FRAC``.
 """

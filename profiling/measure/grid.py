@@ -1,7 +1,7 @@
 """What is measured: the points of model × steps × batch, their order, and which are still missing.
 
-Owns the plan as pure values. Refuses to run it. Every point has a key, so that a run cut off in the
-middle goes on with the points that its samples lack.
+Responsible for the points as pure values. Not: measuring them. Every point has a key, so that a run
+cut off in the middle goes on with the points that its samples lack.
 """
 
 from collections.abc import Sequence
@@ -138,7 +138,7 @@ def affordable_images(
 ) -> int:
     """Return how many prompts every model can have within the budget: whole batches, or the most.
 
-    ``seconds_per_prompt`` says for each model what one prompt costs at all of its step counts.
+    ``seconds_per_prompt`` is, for each model, the cost of one prompt at all of its step counts.
     0 where not even ``min_images`` are affordable.
 
     >>> affordable_images(GridConfig(max_images=256), [0.5, 1.0], budget_s=150)

@@ -8,7 +8,7 @@ FOLDER holds config.json and samples.jsonl. Each step of the work is appended to
 once, and what stands there already is skipped: killed and started again, a phase goes on. Progress
 leaves as JSON lines on stdout; when nobody reads them any more, the phase ends.
 
-Owns the order of measuring. Refuses to fit or to judge: see summary.py and quality/.
+Responsible for the order of measuring. Not: fits and scores (summary.py, quality/).
 """
 
 import contextlib
@@ -39,33 +39,33 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelConfig) -> No
     path = folder / "samples.jsonl"
     done = samples.read(path)
     points = grid.missing_points(config, model, done)
-    alone = [point for point in points if point.batch == 1]
-    together = [point for point in points if point.batch > 1]
+    singles = [point for point in points if point.batch == 1]
+    batches = [point for point in points if point.batch > 1]
     total = sum(point.num_steps * point.batch for point in points) or 1
     finished = 0
     with EngineBackend(model, config.engine) as subject:
         if not grid.has_loads(model, done):
             _load_repeatedly(path, model, subject)
-        if alone:
+        if singles:
             subject.load()
             prompt = prompts.prompts(config, 1)[0]
             subject.generate(prompt, 2)  # warm-up, not recorded
-        for point in alone:
-            shot = subject.generate(prompt, point.num_steps)
-            line = _latency(model, point, shot.generate_s, shot.energy_j)
+        for point in singles:
+            image = subject.generate(prompt, point.num_steps)
+            line = _latency(model, point, image.generate_s, image.energy_j)
             samples.append(path, [line])
             finished += point.num_steps
-            _tell(finished, total)
-    if together or not grid.has_rate(model, done):
+            _report(finished, total)
+    if batches or not grid.has_rate(model, done):
         batched = PipelineBackend(model, config.engine)
         asked = prompts.prompts(config, max(config.grid.batches))
-        for batch in sorted({point.batch for point in together}):
+        for batch in sorted({point.batch for point in batches}):
             batched.generate(asked[:batch], 2)  # warm-up, not recorded
-        for point in together:
+        for point in batches:
             _, generate_s = batched.generate(asked[: point.batch], point.num_steps)
             samples.append(path, [_latency(model, point, generate_s, None)])
             finished += point.num_steps * point.batch
-            _tell(finished, total)
+            _report(finished, total)
         if not grid.has_rate(model, done):
             samples.append(path, [_rate(config, model, batched)])
 
@@ -77,7 +77,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: 
     whole = grid.chunks(config, model, count)
     total = sum(chunk.num_steps * chunk.count for chunk in whole)
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
-    _tell(finished, total)
+    _report(finished, total)
     subject, scorer = PipelineBackend(model, config.engine), scorers.clip(config)
     drawn = prompts.prompts(config, count)
     for chunk in left:
@@ -110,7 +110,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: 
             )
         samples.append(path, lines)
         finished += chunk.num_steps * chunk.count
-        _tell(finished, total)
+        _report(finished, total)
 
 
 def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
@@ -142,7 +142,7 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
             replicates=fid.bootstrap(reference, found, drawn).tolist(),
         )
         samples.append(path, [line])
-        _tell(number, len(left))
+        _report(number, len(left))
 
 
 def _load_repeatedly(path: Path, model: ModelConfig, subject: EngineBackend) -> None:
@@ -221,7 +221,7 @@ def _score_real(
     )
 
 
-def _tell(done: float, total: float) -> None:
+def _report(done: float, total: float) -> None:
     """Write progress where the parent reads it, whatever libraries print elsewhere."""
     assert sys.__stdout__ is not None
     sys.__stdout__.write(json.dumps({"done": done, "total": total}) + "\n")

@@ -6,7 +6,7 @@
     distances                     FID of every set
     summarise, report
 
-Owns the order, the budget and the files in the output folder. Refuses to measure: runner.py does.
+Responsible for the order, the budget and the files in the output folder. Not: measuring (runner.py).
 """
 
 import contextlib
@@ -58,7 +58,7 @@ class PhaseError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleBudget:
-    """What a run decided once, so that a continued one decides the same (plan.json)."""
+    """Decided once in a run, so that a continued one goes on with the same (plan.json)."""
 
     num_images: int
     """Prompts at every step count, the same for every model: FID compares only at equal N."""
@@ -144,7 +144,7 @@ def _refuse_small_budget(config: ProfileConfig) -> None:
     if config.budget_s <= _overhead_s(config):
         raise ConfigError(
             f"budget_s is {config.budget_s:g}, but for {len(config.models)} models starting"
-            f" processes, distances and fits alone take about {_overhead_s(config):g} s"
+            f" processes, distances and fits take about {_overhead_s(config):g} s"
         )
 
 
@@ -308,7 +308,7 @@ def _device(wanted: str) -> tuple[str, str, str]:
     )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise ConfigError(f"device is {wanted!r}, but torch says: {said[-1] if said else 'no'}")
+        raise ConfigError(f"device is {wanted!r}, but torch answers: {said[-1] if said else 'no'}")
     device, name, driver = done.stdout.splitlines()[-3:]
     return device, name, driver
 
@@ -335,8 +335,8 @@ def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
         try:
             assert child.stdout is not None
             for line in child.stdout:
-                told = json.loads(line)
-                display.advance(phase.name, told["done"] / told["total"])
+                now = json.loads(line)
+                display.advance(phase.name, now["done"] / now["total"])
             code = child.wait()
         finally:
             if child.poll() is None:

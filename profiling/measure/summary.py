@@ -1,6 +1,6 @@
 """From raw samples to the profile: means, medians, fits, intervals.
 
-Owns which samples feed which number. Refuses to measure or to draw.
+Responsible for which samples feed which number. Not: measuring, drawing.
 """
 
 from collections import defaultdict

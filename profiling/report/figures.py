@@ -1,6 +1,6 @@
 """The report's pictures, drawn from the profile and the saved images.
 
-Owns figures. Refuses to compute: points, intervals and curves are in the profile.
+Responsible for drawing. Not: computing; points, intervals and curves are in the profile.
 """
 
 import io

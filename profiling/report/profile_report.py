@@ -68,7 +68,7 @@ def _opening(profile: Profile, took: str) -> list[str]:
 
 
 def _in_words(model: ModelProfile) -> str:
-    """Return what the two fitted curves say together."""
+    """Return in words what the two fitted curves give together."""
     quality, latency = _fit(model, "clip_score"), model.latency[0]
     knee, most = quality.a3.value, max(quality.num_steps)
     at_knee, at_most = curves.affine([knee, most], latency.b1.value, latency.b2.value)
