@@ -1,7 +1,8 @@
 """A request's way through the node: admission, lease, queue, denoising, backhaul, paced bytes.
 
 Responsible for the order of these and the timings by cause. Not: sockets. Every request ends here
-as exactly one of: Done, or one EdgeError; leaving the iteration early frees the device at the next denoising step.
+as exactly one of: Done, or one EdgeError; leaving the iteration early frees the device at the next
+denoising step.
 """
 
 import asyncio

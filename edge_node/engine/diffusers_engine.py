@@ -233,7 +233,7 @@ class DiffusersEngine:
     def _together(
         self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
     ) -> list[_ActiveRequest]:
-        """Act for all requests at once; where that fails, one by one. Return who fails even then."""
+        """Act for all requests at once; where that fails, one by one. Return those that fail."""
         if not requests:
             return []
         try:

@@ -6,7 +6,7 @@
     distances                     FID of every set
     summarise, report
 
-Responsible for the order, the budget and the files in the output folder. Not: measuring (runner.py).
+Responsible for the order, the budget and the output folder's files. Not: measuring (runner.py).
 """
 
 import contextlib
