@@ -13,9 +13,11 @@ Stop it with Ctrl-C and start it again: it goes on where it stopped.
 Exit codes: 0 done, 1 a measurement failed, 2 bad usage or configuration, 130 stopped.
 """
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+
+import tyro
 
 _ROOT = Path(__file__).resolve().parent.parent
 if not __package__:  # run as a file: its folder must not stand where the project's root should
@@ -26,48 +28,27 @@ from protos import config as configs  # noqa: E402
 from protos.config import ConfigError  # noqa: E402
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    found = argparse.ArgumentParser(
-        prog="fit_curves.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    found.add_argument(
-        "--config",
-        type=Path,
-        default=Path("zoo.toml"),
-        help="TOML file with models, grid, scorers, budget; a plain name is also looked for in"
-        " profiling/configs (default: zoo.toml)",
-    )
-    found.add_argument(
-        "--out",
-        type=Path,
-        help="output folder; one that holds samples is continued (default: runs/profile-CONFIG)",
-    )
-    found.add_argument(
-        "--models",
-        nargs="+",
-        metavar="MODEL",
-        help="profile only these models of the configuration",
-    )
-    found.add_argument(
-        "--budget-s",
-        type=float,
-        metavar="S",
-        help="aim at this many seconds in all; decides, once for an output folder, how many prompts"
-        " every point gets (default: the configuration's)",
-    )
-    found.add_argument(
-        "--fresh", action="store_true", help="remove the samples of earlier runs and begin anew"
-    )
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Of the command line."""
+
+    config: Path = Path("zoo.toml")
+    """TOML file with models, grid, scorers, budget; a plain name is also looked for in
+    profiling/configs."""
+    out: Path | None = None
+    """Output folder; one that holds samples is continued (default: runs/profile-CONFIG)."""
+    models: tuple[str, ...] = ()
+    """Profile only these models of the configuration."""
+    budget_s: float | None = None
+    """Aim at this many seconds in all; decides, once for an output folder, how many prompts every
+    point gets (default: the configuration's)."""
+    fresh: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Remove the samples of earlier runs and begin anew."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code (0 done, 1 failed, 2 bad usage or configuration)."""
-    asked = parser().parse_args(argv)
+    asked = tyro.cli(Options, prog="fit_curves.py", description=__doc__, args=argv)
     try:
         path = configs.find(asked.config, _ROOT / "profiling" / "configs")
         config = session.configure(path, asked.models, asked.budget_s)

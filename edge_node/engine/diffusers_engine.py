@@ -7,6 +7,7 @@ requests share a denoiser call (step_batcher.py), the step itself (denoising.py)
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
@@ -14,14 +15,12 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
-from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from edge_node.catalog import Entry
+from edge_node.catalog import Entry, header
 from edge_node.config import EngineConfig
 from edge_node.engine import batch_limit, denoising, families
 from edge_node.engine.denoising import Model, Trajectory
@@ -98,10 +97,11 @@ class DiffusersEngine:
         if entry.folder is None:
             return 0
         entry.check()
-        return sum(
-            _parameters(file) * self._dtype.itemsize
+        return self._dtype.itemsize * sum(
+            math.prod(tensor["shape"])
             for file in entry.folder.rglob("*.safetensors")
             if file.parent.name != families.UNUSED_PART
+            for tensor in header(file)[1].values()
         )
 
     async def stage(self, entry: Entry) -> int:
@@ -328,11 +328,3 @@ def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
 def _deliver(items: list[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
     for request, event in items:
         request.events.put_nowait(event)
-
-
-def _parameters(file: Any) -> int:
-    with safe_open(file, framework="pt") as tensors:
-        return sum(
-            int(np.prod(tensors.get_slice(name).get_shape(), dtype=np.int64))
-            for name in tensors.keys()  # noqa: SIM118 - not a dict
-        )

@@ -1,6 +1,7 @@
 """Report pages: Markdown for a repository, and one HTML file that needs no other.
 
-Responsible for how a page looks and for words that must not become markup. Not: what it says.
+Responsible for how pages and their figures look, and for words that must not become markup. Not:
+what they say.
 
 A page is a list of Markdown blocks; its first block is the title. A list whose items begin with
 pictures is shown as a gallery. Words that users wrote (prompts, reasons) go through ``plain``.
@@ -8,12 +9,15 @@ pictures is shown as a gallery. Words that users wrote (prompts, reasons) go thr
 
 import base64
 import html
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from markdown_it import MarkdownIt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from protos.manifest import Manifest
 
@@ -110,3 +114,18 @@ def origin(manifest: Manifest) -> list[str]:
         f"{manifest.cpu}, {manifest.num_cpus} cores, {manifest.memory_bytes / 1e9:.1f} GB;"
         f" {plain(manifest.host)}; device {manifest.device}{driver}; {manifest.created_utc}",
     ]
+
+
+def axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """Return an empty figure in the style of the pages, and its axes."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    found = figure.add_subplot()
+    found.spines[["top", "right"]].set_visible(False)
+    return figure, found
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
