@@ -24,6 +24,7 @@ if not __package__:  # run as a file: its folder must not stand where the projec
     sys.path[0] = str(_ROOT)
 
 from profiling.measure import session  # noqa: E402
+from profiling.measure.processes import PhaseError  # noqa: E402
 from protos import config as configs  # noqa: E402
 from protos.config import ConfigError  # noqa: E402
 
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"fit_curves.py: {error}", file=sys.stderr)
         return 2
-    except session.PhaseError as error:
+    except PhaseError as error:
         print(f"fit_curves.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
