@@ -203,7 +203,7 @@ class D3pg(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Return the critic's loss and gradient; without noise the next slot counts nothing."""
         target, weights = minibatch["reward"], self._weights(slot)
-        if not self._is_decomposed:  # the flat critic rates the slot as one
+        if not self._is_decomposed:  # the MLP critic rates the slot as a whole
             target = losses.active_mean(target, slot.weights).unsqueeze(1)
         if target_noise is not None:
             with torch.no_grad():
