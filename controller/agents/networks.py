@@ -16,7 +16,6 @@ raw action is 0. Their features must still be finite.
 Source: sets: Zaheer et al. 2017 (Deep Sets).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple
@@ -108,10 +107,6 @@ def slot_of(
         context=torch.cat((context, active / mask.shape[1]), 1).unsqueeze(1),
         compute_needs=compute_needs,
     )
-
-
-Amend = Callable[[Slot, Tensor], Tensor]
-"""(slot, raw action [env, user, 2]) -> what the critic is shown of it, of the same shape."""
 
 
 _linear, _embedding = partial(skip_init, nn.Linear), partial(skip_init, nn.Embedding)
@@ -208,9 +203,8 @@ class MlpActor(nn.Module):
 class MlpCritic(nn.Module):
     """Slot and action -> one value of the slot [env, 1]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.amend = amend
         self.first = _linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
         self.second = _linear(hidden, hidden)
         self.third = _linear(hidden, hidden)
@@ -218,8 +212,6 @@ class MlpCritic(nn.Module):
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
-        if self.amend:
-            action = self.amend(slot, action)
         h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
         h = functional.relu(self.second(h))
         h = functional.relu(self.third(h))
@@ -230,9 +222,8 @@ class MlpCritic(nn.Module):
 class DeepSetsCritic(nn.Module):
     """Slot and action -> each user's own value [env, user]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.amend = amend
         self.user = _linear(sizes.user_dim + ACTION_DIM, hidden)
         self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
         self.first = Exchange(hidden)
@@ -241,8 +232,6 @@ class DeepSetsCritic(nn.Module):
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, user]; those of inactive users mean nothing."""
-        if self.amend:
-            action = self.amend(slot, action)
         h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
         h = functional.relu(self.first(functional.relu(h), slot.weights))
         h = functional.relu(self.second(h, slot.weights))
@@ -282,12 +271,10 @@ def build_actor(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -
     return DiffusionActor(trunk, schedule, config.parametrisation)
 
 
-def build_critic(
-    config: NetConfig, sizes: SlotSizes, rng: np.random.Generator, amend: Amend | None = None
-) -> Critic:
-    """Return a new critic; ``rng`` draws its weights. Without ``amend`` it reads raw actions."""
+def build_critic(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -> Critic:
+    """Return a new critic; ``rng`` draws its weights."""
     critic_class = DeepSetsCritic if config.architecture == "deep_sets" else MlpCritic
-    critic = critic_class(sizes, config.hidden, amend)
+    critic = critic_class(sizes, config.hidden)
     draw_weights(critic, rng)
     return critic
 
