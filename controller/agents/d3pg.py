@@ -24,7 +24,6 @@ from controller.agents.learner import Learner, require_shape
 from controller.agents.networks import (
     ACTION_DIM,
     Actor,
-    Amend,
     Critic,
     NetConfig,
     Slot,
@@ -35,7 +34,7 @@ from controller.agents.networks import (
 )
 from controller.agents.optimiser import LearntNet, compiled
 from controller.agents.replay import Fields
-from controller.agents.soft_amender import COMPUTE_NEEDS
+from controller.agents.soft_amender import COMPUTE_NEEDS, SoftAmender
 from protos.config import require, require_non_negative, require_positive
 
 FINAL_RATE = 0.1
@@ -67,7 +66,8 @@ class D3pgConfig:
     decay_updates: int = 0
     """Updates over which both learning rates fall on a line to a tenth; 0: they never fall."""
     is_compiled: bool = False
-    """Whether gradients are computed by compiled code: a minute to start, then half the time."""
+    """Whether gradients are computed by compiled code: a minute or two to start, then an update
+    takes half to two thirds of the time. Needs a C++ compiler."""
 
     def __post_init__(self) -> None:
         require(0 <= self.discount <= 1, f"discount must be 0..1, got {self.discount}")
@@ -124,20 +124,21 @@ class D3pg(Learner):
         config: D3pgConfig,
         sizes: SlotSizes,
         rng: np.random.Generator,
-        amend: Amend | None = None,
+        amend: SoftAmender | None = None,
     ) -> None:
-        self._config, self._fields = config, replay_fields(config, sizes)
+        """Without ``amend`` the critic reads raw actions."""
+        self._config, self._fields, self._amend = config, replay_fields(config, sizes), amend
         self._actor: LearntNet[Actor] = LearntNet(
             build_actor(config.nets, sizes, rng), config.actor_learning_rate, config.tau
         )
         self._critic: LearntNet[Critic] = LearntNet(
-            build_critic(config.nets, sizes, rng, amend), config.critic_learning_rate, config.tau
+            build_critic(config.nets, sizes, rng), config.critic_learning_rate, config.tau
         )
         identity = {"kind": "d3pg", "config": config, "sizes": sizes}
         super().__init__(identity, rng, actor=self._actor, critic=self._critic)
         self._is_decomposed = config.nets.architecture == "deep_sets"
         self._critic_step, self._actor_step = self._critic_gradient, self._actor_gradient
-        if config.is_compiled:
+        if config.is_compiled:  # which both can be: they change nothing but what they return
             self._critic_step = compiled(self._critic_gradient)
             self._actor_step = compiled(self._actor_gradient)
 
@@ -203,16 +204,17 @@ class D3pg(Learner):
     ) -> tuple[Tensor, Tensor]:
         """Return the critic's loss and gradient; without noise the next slot counts nothing."""
         target, weights = minibatch["reward"], self._weights(slot)
-        if not self._is_decomposed:  # the flat critic rates the slot as one
+        if not self._is_decomposed:  # the MLP critic rates the slot as a whole
             target = losses.active_mean(target, slot.weights).unsqueeze(1)
         if target_noise is not None:
             with torch.no_grad():
                 following = _slot(minibatch, "next_")
                 raw = _raw_action(self._actor.target, following, target_noise)
-                next_q = self._critic.target(following, raw)
+                next_q = self._rate(self._critic.target, following, raw)
             discount = self._config.discount * minibatch["continues"]
             target = losses.decomposed_target(target, discount, next_q, self._weights(following))
-        loss = losses.td_loss(self._critic.net(slot, minibatch["raw_action"]), target, weights)
+        q = self._rate(self._critic.net, slot, minibatch["raw_action"])
+        loss = losses.td_loss(q, target, weights)
         return loss.detach(), self._critic.gradient(loss)
 
     def _actor_gradient(self, slot: Slot, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -222,8 +224,13 @@ class D3pg(Learner):
 
     def _actor_loss(self, slot: Slot, noise: Tensor) -> tuple[Tensor, Tensor]:
         raw = _raw_action(self._actor.net, slot, noise)
-        loss = losses.policy_loss(self._critic.net(slot, raw), self._weights(slot))
+        q = self._rate(self._critic.net, slot, raw)
+        loss = losses.policy_loss(q, self._weights(slot))
         return loss, (raw.detach().abs() > 0.99).float().mean()
+
+    def _rate(self, critic: Critic, slot: Slot, raw: Tensor) -> Tensor:
+        q: Tensor = critic(slot, self._amend(slot, raw) if self._amend else raw)
+        return q
 
     def _weights(self, slot: Slot) -> Tensor:
         """Return the weights of the critic's values: one a user, or one of the slot as a whole."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from controller.agents import losses
 from controller.agents.learner import Learner, require_shape
-from controller.agents.networks import QNet, build_q_net
+from controller.agents.networks import QNet, draw_weights
 from controller.agents.optimiser import LearntNet
 from controller.agents.replay import Fields
 from protos.config import require, require_positive
@@ -81,7 +81,8 @@ class Ddqn(Learner):
     ) -> None:
         self._config = config
         self._feature_dim, self._num_actions = feature_dim, num_actions
-        net = build_q_net(feature_dim, num_actions, config.hidden, rng)
+        net = QNet(feature_dim, num_actions, config.hidden)
+        draw_weights(net, rng)
         self._q: LearntNet[QNet] = LearntNet(net, config.learning_rate, config.tau)
         sizes = {"feature_dim": feature_dim, "num_actions": num_actions}
         super().__init__({"kind": "ddqn", "config": config, **sizes}, rng, q=self._q)

@@ -16,14 +16,15 @@ raw action is 0. Their features must still be finite.
 Source: sets: Zaheer et al. 2017 (Deep Sets).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import skip_init
 
 from controller.agents.diffusion_actor import DiffusionActor, Parametrisation, Trunk
 from controller.agents.schedule import vp_schedule
@@ -108,22 +109,8 @@ def slot_of(
     )
 
 
-Amend = Callable[[Slot, Tensor], Tensor]
-"""(slot, raw action [env, user, 2]) -> what the critic is shown of it, of the same shape."""
-
-
-class Linear(nn.Linear):
-    """A linear layer without weights yet: ``draw_weights`` draws them, no global generator."""
-
-    def reset_parameters(self) -> None:
-        """Leave the weights as they are."""
-
-
-class Embedding(nn.Embedding):
-    """A table of vectors, without values yet, as above."""
-
-    def reset_parameters(self) -> None:
-        """Leave the values as they are."""
+_linear, _embedding = partial(skip_init, nn.Linear), partial(skip_init, nn.Embedding)
+"""Layers without values yet: ``draw_weights`` draws them, from no global generator."""
 
 
 class MlpTrunk(nn.Module):
@@ -132,12 +119,12 @@ class MlpTrunk(nn.Module):
     def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
         super().__init__()
         width = sizes.num_users * ACTION_DIM
-        self.state = Linear(_flat_dim(sizes), hidden)
-        self.latent = Linear(width, hidden, bias=False) if num_noises else None
-        self.steps = Embedding(num_noises, hidden) if num_noises else None
-        self.second = Linear(hidden, hidden)
-        self.third = Linear(hidden, hidden)
-        self.out = Linear(hidden, width)
+        self.state = _linear(_flat_dim(sizes), hidden)
+        self.latent = _linear(width, hidden, bias=False) if num_noises else None
+        self.steps = _embedding(num_noises, hidden) if num_noises else None
+        self.second = _linear(hidden, hidden)
+        self.third = _linear(hidden, hidden)
+        self.out = _linear(hidden, width)
 
     def encode(self, slot: Slot) -> Tensor:
         """Return the first layer's share of the state [env, hidden]."""
@@ -161,13 +148,13 @@ class DeepSetsTrunk(nn.Module):
 
     def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
         super().__init__()
-        self.user = Linear(sizes.user_dim, hidden)
-        self.context = Linear(sizes.context_dim + 1, hidden, bias=False)
+        self.user = _linear(sizes.user_dim, hidden)
+        self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
         self.first = Exchange(hidden)
-        self.latent = Linear(ACTION_DIM, hidden, bias=False) if num_noises else None
-        self.steps = Embedding(num_noises, hidden) if num_noises else None
+        self.latent = _linear(ACTION_DIM, hidden, bias=False) if num_noises else None
+        self.steps = _embedding(num_noises, hidden) if num_noises else None
         self.second = Exchange(hidden)
-        self.out = Linear(hidden, ACTION_DIM)
+        self.out = _linear(hidden, ACTION_DIM)
 
     def encode(self, slot: Slot) -> tuple[Tensor, Tensor]:
         """Return the state [env, user, hidden] and the weights of the mean."""
@@ -190,8 +177,8 @@ class Exchange(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.own = Linear(hidden, hidden)
-        self.mean = Linear(hidden, hidden, bias=False)
+        self.own = _linear(hidden, hidden)
+        self.mean = _linear(hidden, hidden, bias=False)
 
     def forward(self, h: Tensor, weights: Tensor) -> Tensor:
         """Map [env, user, hidden] to the same shape."""
@@ -216,18 +203,15 @@ class MlpActor(nn.Module):
 class MlpCritic(nn.Module):
     """Slot and action -> one value of the slot [env, 1]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.amend = amend
-        self.first = Linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
-        self.second = Linear(hidden, hidden)
-        self.third = Linear(hidden, hidden)
-        self.out = Linear(hidden, 1)
+        self.first = _linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
+        self.second = _linear(hidden, hidden)
+        self.third = _linear(hidden, hidden)
+        self.out = _linear(hidden, 1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
-        if self.amend:
-            action = self.amend(slot, action)
         h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
         h = functional.relu(self.second(h))
         h = functional.relu(self.third(h))
@@ -238,19 +222,16 @@ class MlpCritic(nn.Module):
 class DeepSetsCritic(nn.Module):
     """Slot and action -> each user's own value [env, user]."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, amend: Amend | None) -> None:
+    def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.amend = amend
-        self.user = Linear(sizes.user_dim + ACTION_DIM, hidden)
-        self.context = Linear(sizes.context_dim + 1, hidden, bias=False)
+        self.user = _linear(sizes.user_dim + ACTION_DIM, hidden)
+        self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
         self.first = Exchange(hidden)
         self.second = Exchange(hidden)
-        self.out = Linear(hidden, 1)
+        self.out = _linear(hidden, 1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, user]; those of inactive users mean nothing."""
-        if self.amend:
-            action = self.amend(slot, action)
         h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
         h = functional.relu(self.first(functional.relu(h), slot.weights))
         h = functional.relu(self.second(h, slot.weights))
@@ -263,9 +244,9 @@ class QNet(nn.Module):
 
     def __init__(self, feature_dim: int, num_actions: int, hidden: int) -> None:
         super().__init__()
-        self.first = Linear(feature_dim, hidden)
-        self.second = Linear(hidden, hidden)
-        self.out = Linear(hidden, num_actions)
+        self.first = _linear(feature_dim, hidden)
+        self.second = _linear(hidden, hidden)
+        self.out = _linear(hidden, num_actions)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return values [env, A]."""
@@ -290,27 +271,18 @@ def build_actor(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -
     return DiffusionActor(trunk, schedule, config.parametrisation)
 
 
-def build_critic(
-    config: NetConfig, sizes: SlotSizes, rng: np.random.Generator, amend: Amend | None = None
-) -> Critic:
-    """Return a new critic; ``rng`` draws its weights. Without ``amend`` it reads raw actions."""
+def build_critic(config: NetConfig, sizes: SlotSizes, rng: np.random.Generator) -> Critic:
+    """Return a new critic; ``rng`` draws its weights."""
     critic_class = DeepSetsCritic if config.architecture == "deep_sets" else MlpCritic
-    critic = critic_class(sizes, config.hidden, amend)
+    critic = critic_class(sizes, config.hidden)
     draw_weights(critic, rng)
     return critic
-
-
-def build_q_net(feature_dim: int, num_actions: int, hidden: int, rng: np.random.Generator) -> QNet:
-    """Return a new Q-net; ``rng`` draws its weights."""
-    net = QNet(feature_dim, num_actions, hidden)
-    draw_weights(net, rng)
-    return net
 
 
 def draw_weights(net: nn.Module, rng: np.random.Generator) -> None:
     """Draw linear layers from ±1 / sqrt(fan in), torch's own default, and embeddings alike."""
     for module in net.modules():
-        if isinstance(module, Linear | Embedding):
+        if isinstance(module, nn.Linear | nn.Embedding):
             fan_in = module.weight.shape[1]
             for parameter in module.parameters():
                 drawn = rng.uniform(-(fan_in**-0.5), fan_in**-0.5, parameter.shape)

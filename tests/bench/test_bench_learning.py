@@ -17,7 +17,7 @@ from controller.agents.replay import Replay
 
 ROUNDS, PER_ROUND = 11, 10
 OBSERVATION, ACTION = 40, 16
-# With 8 users of 3 features, a mask bit each, 7 of context and the active fraction, our flat nets
+# With 8 users of 3 features, a mask bit each, 7 of context and the active fraction, our MLPs
 # take 40 numbers too.
 SIZES = SlotSizes(num_users=8, user_dim=3, context_dim=7)
 

@@ -24,7 +24,7 @@ NUM_FRAMES = 20
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 SETTINGS = {
     "diffusion": (learning(), scenario()),
-    "mlp-flat-discounted-2-nodes": (
+    "mlp-discounted-2-nodes": (
         learning(
             allocation=D3pgConfig(
                 nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),

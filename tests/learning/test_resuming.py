@@ -128,7 +128,7 @@ def test_saved_and_loaded_goes_on_as_if_never_stopped(kind, tmp_path):
 
 def test_a_checkpoint_of_another_architecture_is_refused_and_names_both_sides(tmp_path):
     Slots(0).agent.save(tmp_path / "agent")
-    flat = d3pg.D3pgConfig(
+    mlp = d3pg.D3pgConfig(
         nets=NetConfig(architecture="mlp"), discount=0.9, critic_warmup_updates=5, learning_starts=3
     )
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_and_names_both_sides(tm
         ConfigError,
         match=r"config\.nets\.architecture is 'deep_sets' in the checkpoint and 'mlp' here",
     ):
-        d3pg.D3pg(flat, SIZES, stream(0, "agent")).load(tmp_path / "agent")
+        d3pg.D3pg(mlp, SIZES, stream(0, "agent")).load(tmp_path / "agent")
 
 
 def test_a_checkpoint_of_another_scenario_or_learner_is_refused_and_names_both_sides(tmp_path):

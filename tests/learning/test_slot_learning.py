@@ -90,7 +90,7 @@ def test_of_two_equal_peaks_d3pg_finds_one_where_a_gaussian_fit_falls_between(se
     assert two_peaks(gaussian).mean() < 0.4
 
 
-def test_exchangeable_users_learn_to_share_where_flat_nets_do_not():
+def test_exchangeable_users_learn_to_share_where_mlps_of_all_users_do_not():
     scores = {
         architecture: [_sharing_score(architecture, seed) for seed in range(2)]
         for architecture in ("mlp", "deep_sets")

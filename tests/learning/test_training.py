@@ -1,4 +1,4 @@
-"""Trainings of T2DRL: stopped and resumed exactly, refused elsewhere, and better than the floor."""
+"""Training runs of T2DRL: stopped and resumed exactly, refused elsewhere, better than the floor."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from controller.training import train
 from controller.training.two_timescale import LearningConfig
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import curves, scenario
-from tests.unit.controller.training_runs import learning, longer, told, trained
+from tests.unit.controller.training_runs import learning, longer, train_config, trained
 
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 SETTINGS = {
     "diffusion": (learning(), scenario()),
-    "mlp, flat, discounted, 2 nodes": (
+    "mlp, discounted, 2 nodes": (
         learning(
             allocation=D3pgConfig(
                 nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
@@ -51,7 +51,7 @@ def test_stopped_and_resumed_writes_the_bytes_of_one_that_never_stopped(tmp_path
         assert texts[0] == texts[1], name
 
 
-def test_a_finished_training_that_is_resumed_changes_nothing(tmp_path):
+def test_a_finished_training_run_that_is_resumed_changes_nothing(tmp_path):
     config, folder = trained(tmp_path, num_episodes=2)
     before = (folder / "metrics.jsonl").read_bytes()
 
@@ -87,7 +87,7 @@ def test_a_checkpoint_of_something_else_is_refused_with_both_sides_named(
 
     with pytest.raises(ConfigError, match=complaint):
         train.train(
-            told(tmp_path, num_episodes=2, **({"evaluate_every": 0} | changes)),
+            train_config(tmp_path, num_episodes=2, **({"evaluate_every": 0} | changes)),
             scenario(**setting),
             folder,
             train.Progress(),
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_something_else_is_refused_with_both_sides_named(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("actor", ["mlp", "diffusion"])
-def test_a_short_training_is_clearly_better_than_the_floor(tmp_path, actor):
+def test_a_short_training_run_is_clearly_better_than_the_floor(tmp_path, actor):
     # The floor is 0; recently used models with equal allocation are worth 0.3 in the default
     # scenario, with optimal allocation 0.66 to 0.77.
     config = LearningConfig(

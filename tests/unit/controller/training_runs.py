@@ -1,4 +1,4 @@
-"""Small trainings for tests: the synthetic scenario of scenarios.py, nets of a few units."""
+"""Small training runs for tests: the synthetic scenario of scenarios.py, nets of a few units."""
 
 import dataclasses
 from pathlib import Path
@@ -39,7 +39,7 @@ def simulator(seed: int = 0, **changes) -> Simulator:
     return Simulator(scenario(**changes), table(**changes), num_envs=ENVS, seed=seed)
 
 
-def told(output: Path, **changes) -> TrainConfig:
+def train_config(output: Path, **changes) -> TrainConfig:
     values = {
         "num_episodes": 4,
         "num_envs": ENVS,
@@ -56,7 +56,7 @@ def trained(
     output: Path, setting: ScenarioConfig | None = None, **changes
 ) -> tuple[TrainConfig, Path]:
     """Train; return the configuration and the folder."""
-    config, setting = told(output, **changes), setting or scenario()
+    config, setting = train_config(output, **changes), setting or scenario()
     folder = begin(config, setting, "test")
     train.train(config, setting, folder, train.Progress())
     return config, folder

@@ -6,10 +6,11 @@ import torch
 
 from controller.agents.networks import (
     NetConfig,
+    QNet,
     SlotSizes,
     build_actor,
     build_critic,
-    build_q_net,
+    draw_weights,
     slot_of,
 )
 
@@ -60,7 +61,7 @@ def test_every_actor_gives_two_numbers_in_bounds_for_each_user(architecture, kin
 
 
 @pytest.mark.parametrize(("architecture", "columns"), [("mlp", 1), ("deep_sets", 3)])
-def test_the_flat_critic_rates_the_slot_and_the_set_critic_each_user(architecture, columns):
+def test_the_mlp_critic_rates_the_slot_and_the_deep_sets_critic_each_user(architecture, columns):
     critic = build_critic(NetConfig(architecture=architecture), SIZES, np.random.default_rng(0))
 
     assert critic(slot(), torch.zeros(4, 3, 2)).shape == (4, columns)
@@ -81,10 +82,12 @@ def test_weights_are_those_of_the_generator_and_of_nothing_else(architecture, ki
 
 
 def test_weights_lie_within_one_over_the_root_of_the_fan_in():
-    net = build_q_net(16, 5, 100, np.random.default_rng(0))
+    before, net = torch.get_rng_state(), QNet(16, 5, 100)
+    draw_weights(net, np.random.default_rng(0))
 
     assert 0.9 * 16**-0.5 < net.first.weight.abs().max() <= 16**-0.5
     assert 0.9 * 100**-0.5 < net.second.weight.abs().max() <= 100**-0.5
+    assert torch.equal(torch.get_rng_state(), before)  # no global generator drew them
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -20,7 +20,7 @@ from controller.studies.results import (
 from controller.studies.study import Cell, StudyConfig, cells
 from protos import manifest
 from protos.config import ConfigError
-from tests.unit.controller.training_runs import told
+from tests.unit.controller.training_runs import train_config
 
 ALONE = {"scenario.num_users": (6, 10), "learning.allocation.nets.chain_len": (1, 2)}
 
@@ -50,7 +50,7 @@ def record(cell: Cell, score: float) -> CellRecord:
 
 @pytest.fixture
 def study(tmp_path) -> StudyConfig:
-    return StudyConfig(title="t", seeds=(0, 1), one_at_a_time=ALONE, train=told(tmp_path))
+    return StudyConfig(title="t", seeds=(0, 1), one_at_a_time=ALONE, train=train_config(tmp_path))
 
 
 @pytest.fixture

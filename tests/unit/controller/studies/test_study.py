@@ -14,7 +14,7 @@ from controller.studies.study import Cell, StudyConfig, cells
 from protos import config as configs
 from protos.config import ConfigError, to_json
 from tests.unit.controller.scenarios import scenario
-from tests.unit.controller.training_runs import told
+from tests.unit.controller.training_runs import train_config
 
 GRID = {
     "scenario": ("default", "tight-memory"),
@@ -23,7 +23,7 @@ GRID = {
 
 
 def study(tmp_path, **changes) -> StudyConfig:
-    values = {"title": "a study", "seeds": (0, 1), "grid": GRID, "train": told(tmp_path)}
+    values = {"title": "a study", "seeds": (0, 1), "grid": GRID, "train": train_config(tmp_path)}
     return StudyConfig(**(values | changes))
 
 
@@ -42,7 +42,7 @@ def test_cells_are_all_combinations_of_the_grid_with_all_seeds(tmp_path):
     assert len(set(seen)) == 8
     assert found[0].labels == {"scenario": "default", "actor": "diffusion"}
     assert found[-1].suite.scenario.capacity_bytes == 7_000_000_000  # tight-memory's
-    assert {one.config.num_envs for one in found} == {told(tmp_path).num_envs}
+    assert {one.config.num_envs for one in found} == {train_config(tmp_path).num_envs}
 
 
 def test_variants_are_taken_one_by_one_at_each_combination_of_the_grid(tmp_path):
@@ -60,7 +60,7 @@ def test_variants_are_taken_one_by_one_at_each_combination_of_the_grid(tmp_path)
     ]
     assert [one.config.learning.allocation.nets.hidden for one in found[:2]] == [
         128,
-        told(tmp_path).learning.allocation.nets.hidden,
+        train_config(tmp_path).learning.allocation.nets.hidden,
     ]
 
 
@@ -91,12 +91,12 @@ def test_a_cells_name_follows_all_that_its_numbers_depend_on(tmp_path):
     def name(**changes) -> str:
         return cells(study(tmp_path, **changes))[0].name
 
-    same = told(tmp_path / "elsewhere", checkpoint_every=1)
+    same = train_config(tmp_path / "elsewhere", checkpoint_every=1)
     others = [
         {"test_envs": 3},
         {"test_episodes": 3},
         {"seeds": (2,)},
-        {"train": told(tmp_path, num_episodes=5)},
+        {"train": train_config(tmp_path, num_episodes=5)},
         {"grid": GRID | {"scenario": ("tight-memory",)}},
     ]
     assert name() == name(train=same) == name(title="another")

@@ -13,12 +13,12 @@ from controller.testbed.simulated import SimulatedTestbed
 from controller.training import checkpoints as files
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import MODELS, curves, scenario, table
-from tests.unit.controller.training_runs import told, trained
+from tests.unit.controller.training_runs import train_config, trained
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A training's folder, of the whole module."""
+    """A training run's folder, of the whole module."""
     return trained(tmp_path_factory.mktemp("runs"), num_episodes=2, evaluate_every=0)[1]
 
 
@@ -56,7 +56,7 @@ def test_a_training_without_a_checkpoint_is_refused_by_name(tmp_path):
     from controller.training.run_folder import begin
 
     with pytest.raises(ConfigError, match="holds no checkpoint yet"):
-        files.load(begin(told(tmp_path), scenario(), "test"))
+        files.load(begin(train_config(tmp_path), scenario(), "test"))
     with pytest.raises(ConfigError, match=r"cannot read .*config\.json"):
         files.load(tmp_path)
 

@@ -134,7 +134,8 @@ def test_an_amended_critic_rates_alike_what_the_amender_makes_alike(reads, is_al
     raw = torch.tensor([[[-0.5, 0.1], [0.2, -0.3], [0.4, 0.0], [0.0, 0.0]]])
     wider = raw + torch.tensor([0.3, 0.0])  # every logit alike: the same shares
 
-    values = [agent.agent._critic.net(state, any_raw)[0, :3] for any_raw in (raw, wider)]
+    d3pg = agent.agent
+    values = [d3pg._rate(d3pg._critic.net, state, any_raw)[0, :3] for any_raw in (raw, wider)]
 
     assert torch.allclose(*values, atol=1e-6) == is_alike
 

@@ -9,7 +9,7 @@ from profiling import records as profiles
 from protos import config as configs
 from tests.unit.controller.profiles import model, profile
 from tests.unit.controller.scenarios import curves, scenario, table
-from tests.unit.controller.training_runs import told
+from tests.unit.controller.training_runs import train_config
 
 SHIPPED = sorted((configs.packages() / "controller" / "configs").glob("train-*.toml"))
 
@@ -21,7 +21,7 @@ def test_every_shipped_training_is_valid_and_its_scenario_exists(file):
 
 
 def test_what_a_folder_says_is_what_was_told(tmp_path):
-    config = told(tmp_path)
+    config = train_config(tmp_path)
     folder = records.begin(config, scenario(), "test")
 
     assert records.read_config(folder) == config
@@ -34,14 +34,14 @@ def test_a_folder_keeps_the_profile_that_it_was_trained_on(tmp_path):
     file = tmp_path / "profile.json"
     profiles.save(profile(model("a"), model("b", step_s=0.03)), file)
     setting = scenario(synthetic_models=(), profile=str(file), capacity_bytes=10**7)
-    folder = records.begin(told(tmp_path), setting, "test")
+    folder = records.begin(train_config(tmp_path), setting, "test")
     file.unlink()
 
     assert read_models(records.read_scenario(folder)).step_s.tolist() == [0.02, 0.03]
 
 
 def test_the_identity_names_the_model_whose_numbers_differ(tmp_path):
-    config = told(tmp_path)
+    config = train_config(tmp_path)
     slower = (*scenario().synthetic_models[:2], curves("c", step_s=0.9))
     one = records.identity(config, scenario(), table())
     other = records.identity(
@@ -53,7 +53,7 @@ def test_the_identity_names_the_model_whose_numbers_differ(tmp_path):
 
 
 def test_the_identity_leaves_out_how_long_and_where_to(tmp_path):
-    config = told(tmp_path)
+    config = train_config(tmp_path)
     longer = replace(config, num_episodes=99, checkpoint_every=7, output="elsewhere")
     other = replace(config, seed=5)
 
@@ -94,4 +94,4 @@ def test_another_folder_is_refused_by_name(tmp_path, content):
 )
 def test_a_wrong_value_is_refused_by_name(tmp_path, changes, complaint):
     with pytest.raises(ValueError, match=complaint):
-        told(tmp_path, **changes)
+        train_config(tmp_path, **changes)
