@@ -345,6 +345,7 @@ def outdated() -> Iterator[tuple[Path, str]]:
     for name, page in PAGES.items():
         file = _PAGES / name
         text = re.sub(r"\n{3,}", "\n\n", f"{_NOTICE}\n\n{page().rstrip()}\n")
+        text = re.sub(r"(?<!`)``(?!`)", "`", text)  # docstrings are not Markdown
         if not file.is_file() or file.read_text() != text:
             yield file, text
 
