@@ -110,13 +110,12 @@ class SubmitResponse(_message.Message):
     def __init__(self, queued: _Optional[_Union[Queued, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., rejection: _Optional[_Union[Rejection, _Mapping]] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
-    __slots__ = ("request_id", "failure", "timings", "wait_s", "upload_s", "download_s", "total_s", "image_bytes", "sha256", "is_hit")
+    __slots__ = ("request_id", "failure", "timings", "wait_s", "upload_s", "total_s", "image_bytes", "sha256", "is_hit")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     WAIT_S_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_S_FIELD_NUMBER: _ClassVar[int]
-    DOWNLOAD_S_FIELD_NUMBER: _ClassVar[int]
     TOTAL_S_FIELD_NUMBER: _ClassVar[int]
     IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -126,12 +125,11 @@ class ReportOutcomeRequest(_message.Message):
     timings: _edge_node_pb2.Timings
     wait_s: float
     upload_s: float
-    download_s: float
     total_s: float
     image_bytes: int
     sha256: str
     is_hit: bool
-    def __init__(self, request_id: _Optional[str] = ..., failure: _Optional[str] = ..., timings: _Optional[_Union[_edge_node_pb2.Timings, _Mapping]] = ..., wait_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., download_s: _Optional[float] = ..., total_s: _Optional[float] = ..., image_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., is_hit: _Optional[bool] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., failure: _Optional[str] = ..., timings: _Optional[_Union[_edge_node_pb2.Timings, _Mapping]] = ..., wait_s: _Optional[float] = ..., upload_s: _Optional[float] = ..., total_s: _Optional[float] = ..., image_bytes: _Optional[int] = ..., sha256: _Optional[str] = ..., is_hit: _Optional[bool] = ...) -> None: ...
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ()

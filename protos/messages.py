@@ -223,7 +223,6 @@ class Outcome:
     timings: Timings = field(default_factory=Timings)
     wait_s: float = 0.0
     upload_s: float = 0.0
-    download_s: float = 0.0
     total_s: float = 0.0
     image_bytes: int = 0
     sha256: str = ""

@@ -72,9 +72,9 @@ class WorkloadConfig:
     """Prompt, headers and ticket of a request."""
 
     def __post_init__(self) -> None:
-        for name in ("request_probability", "drift_probability"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} must be 0..1, got {value}")
+        asks, drifts = self.request_probability, self.drift_probability
+        require(0 < asks <= 1, f"request_probability must be > 0 and <= 1, got {asks}")
+        require(0 <= drifts <= 1, f"drift_probability must be 0..1, got {drifts}")
         require(self.upload_bytes >= 0, f"upload_bytes must be >= 0, got {self.upload_bytes}")
         states = len(self.zipf_skews)
         require(states > 0, "zipf_skews must hold at least one value")

@@ -24,43 +24,31 @@ CAUSES = ("wait_s", "upload_s", "queue_s", "load_s", "generate_s", "backhaul_s",
 """The parts of total_s, in the order of a request's way."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Latency:
-    """A request's seconds, split by cause."""
+def split_latency(
+    total_s: float, *, wait_s: float, upload_s: float, timings: Timings
+) -> dict[str, float]:
+    """Return a request's seconds by cause (CAUSES) and their sum ``total_s``.
 
-    wait_s: float = 0.0
-    """From the submission to the grant that served it, a failed first try included."""
-    upload_s: float = 0.0
-    queue_s: float = 0.0
-    load_s: float = 0.0
-    generate_s: float = 0.0
-    backhaul_s: float = 0.0
-    download_s: float = 0.0
-    """What is left of the user's total: the paced transfer and the calls' overhead."""
+    What no other cause explains is the download: the paced transfer and the calls' overhead. Clocks
+    of two processes can disagree by a rounding: the download is then 0 and the total the sum of the
+    rest, so causes always sum to the total.
 
-    @property
-    def total_s(self) -> float:
-        """The sum of all causes."""
-        return float(sum(getattr(self, cause) for cause in CAUSES))
-
-
-def split_latency(total_s: float, *, wait_s: float, upload_s: float, timings: Timings) -> Latency:
-    """Return the split of a measured total; what no other cause explains is the download.
-
-    Clocks of two processes can disagree by a rounding: the download is then 0 and the total the
-    sum of the rest, so causes always sum to the total.
+    Args:
+        total_s: from the submission to the last byte, by the user's clock.
+        wait_s: from the submission to the grant that served it, a failed first try included.
+        upload_s: from the grant to the call of the node.
+        timings: by the node's clock.
     """
-    known_s = wait_s + upload_s
-    known_s += timings.queue_s + timings.load_s + timings.generate_s + timings.backhaul_s
-    return Latency(
-        wait_s=wait_s,
-        upload_s=upload_s,
-        queue_s=timings.queue_s,
-        load_s=timings.load_s,
-        generate_s=timings.generate_s,
-        backhaul_s=timings.backhaul_s,
-        download_s=max(0.0, total_s - known_s),
-    )
+    split = {
+        "wait_s": wait_s,
+        "upload_s": upload_s,
+        "queue_s": timings.queue_s,
+        "load_s": timings.load_s,
+        "generate_s": timings.generate_s,
+        "backhaul_s": timings.backhaul_s,
+    }
+    split["download_s"] = max(0.0, total_s - sum(split.values()))
+    return split | {"total_s": sum(split.values())}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

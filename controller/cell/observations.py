@@ -1,10 +1,11 @@
-"""What policies see and answer as arrays over environments, and the features that nets read.
+"""What policies see and answer, as arrays over environments, and the features that nets read.
 
-Owns the array forms of the two timescales' observations and decisions, their feasibility, and the
-encoding of both as features with names and bounds, so that simulator, live system, baselines and
-learners share one contract. Refuses to decide and to simulate.
+Responsible for the observations and decisions of the two timescales, their feasibility, and the
+encoding of both as features with names and bounds: one contract for simulator, live system (one
+environment), baselines and learners. Not: deciding, simulating.
 
-    env   environments side by side     user  users of the cell; who does not ask is masked
+    env   environments side by side     user  users of the cell, masked where they do not ask;
+                                              live, the requests that wait
     node  edge nodes                    model models of the table, in its order
 
 Slot features: ``user_features`` [env, user, len(USER_FEATURES)], ``user_mask`` [env, user],
@@ -67,8 +68,9 @@ class FrameArrays:
     request_counts: Ints
     """[env, history, model], the latest frame last; 0 before the first frame."""
     caches: Bools
-    """[env, node, model] as decided for the frame before; empty before the first frame."""
-    capacity_bytes: int
+    """[env, node, model], what each node holds or is to hold; simulated, first nothing."""
+    capacity_bytes: Ints
+    """[node]."""
 
     def validate(self, caches: Bools) -> None:
         """Check a caching decision [env, node, model].
@@ -80,9 +82,11 @@ class FrameArrays:
             raise ValueError(
                 f"caches must be bool {self.caches.shape}, got {caches.dtype} {caches.shape}"
             )
-        used = (caches @ self.table.resident_bytes).max()
-        if used > self.capacity_bytes:
-            raise ValueError(f"an edge node holds {self.capacity_bytes} bytes, got {used} bytes")
+        used = caches @ self.table.resident_bytes  # [env, node]
+        over = used > self.capacity_bytes
+        if over.any():
+            limit = np.broadcast_to(self.capacity_bytes, used.shape)[over][0]
+            raise ValueError(f"an edge node holds {limit} bytes, got {used[over][0]} bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -128,7 +132,10 @@ class AllocationArrays:
     num_steps: Ints
 
     def validate(self, slot: SlotArrays) -> None:
-        """Check feasibility as ``spaces.Allocation`` does.
+        """Check feasibility.
+
+        A node's budget binds the steps above the fewest: these are always allowed, for a request
+        cannot be served with less. A miss gets its model's most steps.
 
         Raises:
             ValueError: naming the value that is out of bounds.
@@ -138,19 +145,23 @@ class AllocationArrays:
                 f"shares and num_steps must be {slot.asks.shape}, got {self.shares.shape} "
                 f"and {self.num_steps.shape}"
             )
-        lowest, widest = self.shares.min(), self.shares.sum(axis=-1).max()
+        if self.num_steps.dtype.kind != "i":
+            raise ValueError(f"num_steps must be integers, got {self.num_steps.dtype}")
+        lowest = self.shares.min(initial=0.0)
+        widest = self.shares.sum(axis=-1).max(initial=0.0)
         if not (lowest >= 0 and widest <= 1 + _ROUNDING):
             raise ValueError(f"shares must be >= 0 and sum to <= 1, got {lowest} and {widest}")
-        fewest = slot.bounds.min_num_steps
+        fewest = np.where(slot.nodes == MISS, slot.max_num_steps, slot.bounds.min_num_steps)
         wrong = slot.asks & ((self.num_steps < fewest) | (self.num_steps > slot.max_num_steps))
         if wrong.any():
             raise ValueError(
-                f"num_steps must be {fewest}..max_num_steps, got {self.num_steps[wrong][0]} of "
-                f"{slot.max_num_steps[wrong][0]}"
+                f"num_steps must be {fewest[wrong][0]}..{slot.max_num_steps[wrong][0]}, "
+                f"got {self.num_steps[wrong][0]}"
             )
         step_s = slot.node_step_s
         used_s = (step_s * self.num_steps[:, None]).sum(axis=-1)
-        limit_s = np.maximum(slot.bounds.compute_budget_s, fewest * step_s.sum(axis=-1))
+        least_s = slot.bounds.min_num_steps * step_s.sum(axis=-1)
+        limit_s = np.maximum(slot.bounds.compute_budget_s, least_s)
         over = used_s > limit_s * (1 + _ROUNDING)
         if over.any():
             raise ValueError(
@@ -182,6 +193,31 @@ def slot_arrays(
         step_s=table.step_s[models],
         max_num_steps=table.max_num_steps[models],
     )
+
+
+def place(models: Ints, asks: Bools, is_loaded: Bools) -> Ints:
+    """Return the node of each request [env, user], MISS where none has its model loaded.
+
+    A request goes to the holder that has fewest of the requests before it, the first of equals.
+
+    Args:
+        models: [env, user].
+        asks: [env, user].
+        is_loaded: [env, node, model].
+    """
+    num_envs, num_nodes, _ = is_loaded.shape
+    envs = np.arange(num_envs)
+    if num_nodes == 1:
+        return np.where(asks & is_loaded[envs[:, None], 0, models], 0, MISS)
+    load = np.zeros((num_envs, num_nodes))
+    nodes = np.empty(models.shape, dtype=np.int64)
+    for user in range(models.shape[1]):
+        holds = is_loaded[envs, :, models[:, user]]
+        chosen = np.argmin(np.where(holds, load, np.inf), axis=1)
+        served = asks[:, user] & holds.any(axis=1)
+        load[envs, chosen] += served
+        nodes[:, user] = np.where(served, chosen, MISS)
+    return nodes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -259,7 +295,7 @@ def frame_features(frame: FrameArrays, scenario: ScenarioConfig) -> Features:
     table, num_envs = frame.table, len(frame.caches)
     counts = frame.request_counts
     asked = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
-    sizes = table.resident_bytes / max(frame.capacity_bytes, 1)
+    sizes = table.resident_bytes / max(smallest_capacity(frame), 1)
     loads = table.load_s / scenario.frame_s
     features = np.concatenate(
         [
@@ -274,6 +310,11 @@ def frame_features(frame: FrameArrays, scenario: ScenarioConfig) -> Features:
     return features.clip(0, FEATURE_HIGH).astype(np.float32)
 
 
+def smallest_capacity(frame: FrameArrays) -> int:
+    """Return the bytes that every edge node holds: a learner takes all nodes for the smallest."""
+    return int(frame.capacity_bytes.min(initial=np.iinfo(np.int64).max))
+
+
 def action_mask(frame: FrameArrays) -> Bools:
     """Return which of ``subsets`` fit an edge node, [env, action]; the same for every env and node.
 
@@ -281,7 +322,7 @@ def action_mask(frame: FrameArrays) -> Bools:
         ValueError: too many models to enumerate their subsets.
     """
     table = frame.table
-    mask = subsets(len(table.model_ids)) @ table.resident_bytes <= frame.capacity_bytes
+    mask = subsets(len(table.model_ids)) @ table.resident_bytes <= smallest_capacity(frame)
     return np.broadcast_to(mask, (len(frame.caches), len(mask)))
 
 
@@ -299,10 +340,11 @@ def subsets(num_models: int) -> Bools:
     return np.asarray(np.arange(2**num_models)[:, None] >> np.arange(num_models) & 1 == 1)
 
 
-def filled(order: Ints, table: ModelTable, capacity_bytes: int) -> Bools:
-    """Return the sets [..., model] that hold models [..., rank] in this order, each if it fits."""
+def filled(order: Ints, frame: FrameArrays) -> Bools:
+    """Return caches that hold models in this order [env, node, rank], each if it fits."""
+    table = frame.table
     chosen = np.zeros((*order.shape[:-1], len(table.model_ids)), dtype=bool)
-    free = np.full(order.shape[:-1], capacity_bytes)
+    free = np.broadcast_to(frame.capacity_bytes, order.shape[:-1])
     for rank in range(order.shape[-1]):
         models = order[..., rank]
         takes = table.resident_bytes[models] <= free
@@ -311,7 +353,7 @@ def filled(order: Ints, table: ModelTable, capacity_bytes: int) -> Bools:
     return chosen
 
 
-def fitted(chosen: Bools, table: ModelTable, capacity_bytes: int) -> Bools:
+def fitted(chosen: Bools, table: ModelTable, capacity_bytes: int | Ints) -> Bools:
     """Return the sets [..., model] without what does not fit, first models first."""
     kept = chosen.copy()
     used = np.zeros(chosen.shape[:-1], dtype=np.int64)

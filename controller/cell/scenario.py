@@ -1,9 +1,10 @@
 """A simulated setting: places, users, models and bounds, as a strictly read TOML file.
 
-Owns the configuration and the models that it names: measured ones from a profile, or a list of its
-own, which is synthetic and called so. Refuses to simulate.
+Responsible for the configuration and the models that it names: measured ones from a profile, or a
+list of its own, which is synthetic and called so. Not: simulating.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,14 +18,9 @@ from controller.cell.config import (
 from controller.cell.dynamics import ModelCurves, ModelTable, model_curves, model_table
 from profiling import records
 from protos import config as configs
-from protos.config import ConfigError
+from protos.config import ConfigError, require
 
 SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "scenarios"
-
-
-def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
-    if not is_fine:
-        raise ValueError(complaint)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +33,8 @@ class CloudConfig:
     """Both ways."""
 
     def __post_init__(self) -> None:
-        _require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
-        _require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
+        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,27 +74,22 @@ class ScenarioConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_users", "num_nodes", "capacity_bytes", "num_frames", "slots_per_frame"):
-            _require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
-        _require(self.slot_s > 0, f"slot_s must be > 0, got {self.slot_s}")
-        _require(
-            self.history_frames >= 1, f"history_frames must be >= 1, got {self.history_frames}"
-        )
-        _require(
+            require(getattr(self, name) >= 1, f"{name} must be >= 1, got {getattr(self, name)}")
+        require(self.slot_s > 0, f"slot_s must be > 0, got {self.slot_s}")
+        require(self.history_frames >= 1, f"history_frames must be >= 1, got {self.history_frames}")
+        require(
             bool(self.profile) != bool(self.synthetic_models),
             "a scenario needs a profile or synthetic_models, not both, got "
             f"{self.profile!r} and {len(self.synthetic_models)} synthetic models",
         )
-        _require(
+        require(
             bool(self.profile) or not self.model_ids,
             f"model_ids chooses from a profile and there is none, got {list(self.model_ids)}",
-        )
-        _require(
-            self.workload.request_probability > 0, "workload.request_probability must be > 0, got 0"
         )
         for model in self.synthetic_models:
             _check_model(model)
         names = [model.model_id for model in self.synthetic_models]
-        _require(len(set(names)) == len(names), f"model_id must differ, got {names}")
+        require(len(set(names)) == len(names), f"model_id must differ, got {names}")
 
     @property
     def frame_s(self) -> float:
@@ -115,12 +106,12 @@ def _check_model(model: ModelCurves) -> None:
     name = f"synthetic model {model.model_id!r}"
     for field_name in ("step_s", "image_bytes", "resident_bytes", "max_num_steps"):
         value = getattr(model, field_name)
-        _require(value > 0, f"{name}: {field_name} must be > 0, got {value}")
+        require(value > 0, f"{name}: {field_name} must be > 0, got {value}")
     for field_name in ("overhead_s", "load_s"):
         value = getattr(model, field_name)
-        _require(value >= 0, f"{name}: {field_name} must be >= 0, got {value}")
+        require(value >= 0, f"{name}: {field_name} must be >= 0, got {value}")
     a1, a2, a3, a4 = model.curve
-    _require(
+    require(
         0 <= a1 <= a3 and 0 <= a2 <= a4 <= 1,
         f"{name}: curve must be A1 <= A3 (steps) and 0 <= A2 <= A4 <= 1, got {list(model.curve)}",
     )
@@ -145,7 +136,22 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
             time or that cannot be given the fewest steps; no model that fits an edge node.
     """
     models = scenario.synthetic_models or _measured(scenario)
-    fewest = scenario.allocation.min_num_steps
+    smallest = min(models, key=lambda model: model.resident_bytes)
+    if smallest.resident_bytes > scenario.capacity_bytes:
+        raise ConfigError(
+            f"no model fits: capacity_bytes is {scenario.capacity_bytes}, the smallest model "
+            f"{smallest.model_id!r} has {smallest.resident_bytes} bytes"
+        )
+    return bounded_table(models, scenario.allocation)
+
+
+def bounded_table(models: Sequence[ModelCurves], bounds: AllocationConfig) -> ModelTable:
+    """Return models as arrays, their steps within the bounds of a slot's decision.
+
+    Raises:
+        ConfigError: a model whose steps take no time or that cannot be given the fewest steps.
+    """
+    fewest = bounds.min_num_steps
     for model in models:
         if model.step_s <= 0:
             raise ConfigError(f"model {model.model_id!r}: step_s must be > 0, got {model.step_s}")
@@ -154,13 +160,7 @@ def read_models(scenario: ScenarioConfig) -> ModelTable:
                 f"allocation.min_num_steps is {fewest}, model {model.model_id!r} takes at most "
                 f"{model.max_num_steps}"
             )
-    smallest = min(models, key=lambda model: model.resident_bytes)
-    if smallest.resident_bytes > scenario.capacity_bytes:
-        raise ConfigError(
-            f"no model fits: capacity_bytes is {scenario.capacity_bytes}, the smallest model "
-            f"{smallest.model_id!r} has {smallest.resident_bytes} bytes"
-        )
-    return model_table(models, scenario.allocation.max_num_steps)
+    return model_table(models, bounds.max_num_steps)
 
 
 def _measured(scenario: ScenarioConfig) -> tuple[ModelCurves, ...]:

@@ -24,6 +24,7 @@ from controller.cell.observations import (
     Bools,
     FrameArrays,
     SlotArrays,
+    place,
     slot_arrays,
 )
 from controller.cell.radio import MIN_RATE_BPS, RadioCell, noise_w_per_hz, rate_bps
@@ -178,7 +179,7 @@ class Simulator:
             table=self.table,
             request_counts=self._history,
             caches=self._caches,
-            capacity_bytes=self.scenario.capacity_bytes,
+            capacity_bytes=np.full(self.scenario.num_nodes, self.scenario.capacity_bytes),
         )
 
     def apply_caches(self, caches: Bools) -> None:
@@ -256,28 +257,3 @@ class Simulator:
         self._ready_s = self._ready_s - self.scenario.frame_s
         self._history = np.concatenate([self._history[:, 1:], self._counts[:, None]], axis=1)
         self._counts = np.zeros_like(self._counts)
-
-
-def place(models: Ints, asks: Bools, is_loaded: Bools) -> Ints:
-    """Return the node of each request [env, user], MISS where none has its model loaded.
-
-    A request goes to the holder that has fewest of the requests before it, the first of equals.
-
-    Args:
-        models: [env, user].
-        asks: [env, user].
-        is_loaded: [env, node, model].
-    """
-    num_envs, num_nodes, _ = is_loaded.shape
-    envs = np.arange(num_envs)
-    if num_nodes == 1:
-        return np.where(asks & is_loaded[envs[:, None], 0, models], 0, MISS)
-    load = np.zeros((num_envs, num_nodes))
-    nodes = np.empty(models.shape, dtype=np.int64)
-    for user in range(models.shape[1]):
-        holds = is_loaded[envs, :, models[:, user]]
-        chosen = np.argmin(np.where(holds, load, np.inf), axis=1)
-        served = asks[:, user] & holds.any(axis=1)
-        load[envs, chosen] += served
-        nodes[:, user] = np.where(served, chosen, MISS)
-    return nodes

@@ -1,15 +1,17 @@
-"""Plain policies for many environments at once: caching rules, allocation rules and their pairs.
+"""Plain policies: caching rules, allocation rules and their pairs, by name.
 
-Owns what learners are compared with, the floor and the oracle included. Each pair is an
-ArrayPolicy; policy.py turns one into a policy of a live run.
+Responsible for what learners are compared with. A name is CACHING-ALLOCATION, such as "lru-exact";
+CACHING alone means CACHING-equal.
 
-    caching      random, popular (the window's counts), lru, lfu, greedy (requests per byte),
-                 static (what was popular at first), cloud (nothing), oracle (caching_bound.py)
-    allocation   equal, oracle (oracle.py), genetic
+    caching      random, most-popular (counts of the window), lru, lfu, greedy (requests per byte),
+                 static (most popular at first), cloud (nothing)
+    allocation   equal, exact (exact.py), genetic
+
+None of them knows more than an observation shows, so each decides live as well. Clairvoyant caching
+does know more, and rates the others: evaluation.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,104 +26,81 @@ from controller.cell.observations import (
     slot_arrays,
 )
 from controller.cell.scenario import ScenarioConfig
-from controller.cell.simulator import Simulator, serve
-from controller.policies import amender, oracle
-from controller.policies.caching_bound import CachingBound
-from controller.policies.policy import ArrayPolicy
-
-Caching = Callable[[FrameArrays], Bools]
-Allocating = Callable[[SlotArrays], AllocationArrays]
+from controller.cell.simulator import serve
+from controller.policies import amender, exact
+from controller.policies.policy import Allocating, Caching, Pair, Policy
 
 FLOOR = "random-equal"
-ORACLE = "oracle-oracle"
 BASELINES = (
     FLOOR,
-    ORACLE,
     "lru-equal",
-    "lru-oracle",
+    "lru-exact",
     "lfu-equal",
-    "lfu-oracle",
+    "lfu-exact",
     "greedy-equal",
-    "greedy-oracle",
-    "popular-equal",
+    "greedy-exact",
+    "most-popular-equal",
     "static-genetic",
     "cloud-equal",
 )
+"""Those that stand in tables."""
+CACHINGS = ("random", "most-popular", "lru", "lfu", "greedy", "static", "cloud")
+ALLOCATIONS = ("equal", "exact", "genetic")
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A policy made of a caching rule and an allocation rule."""
+def split(name: str) -> tuple[str, str]:
+    """Return the caching and the allocation that a policy's name stands for.
 
-    caching: Caching
-    allocating: Allocating
-
-    def decide_caches(self, frame: FrameArrays) -> Bools:
-        """Return the caches [env, node, model]."""
-        return self.caching(frame)
-
-    def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:
-        """Return shares and steps [env, user]."""
-        return self.allocating(slot)
-
-
-def build(name: str, simulator: Simulator, rng: np.random.Generator) -> ArrayPolicy:
-    """Return the policy "CACHING-ALLOCATION"; the oracle's caching reads the true popularity.
+    >>> split("most-popular-exact"), split("lru")
+    (('most-popular', 'exact'), ('lru', 'equal'))
 
     Raises:
-        ValueError: no such rule.
+        ValueError: no such policy; the message lists the names.
     """
-    caching, _, allocating = name.partition("-")
-    return Pair(
-        caching_rule(caching, simulator, rng), allocation_rule(allocating, simulator.scenario, rng)
-    )
+    caching, _, allocation = name.rpartition("-")
+    if allocation not in ALLOCATIONS:
+        caching, allocation = name, "equal"
+    if caching not in CACHINGS:
+        raise ValueError(
+            f"no policy {name!r}; there are {', '.join(CACHINGS)}, each with "
+            f"-{', -'.join(ALLOCATIONS)} (alone: -equal)"
+        )
+    return caching, allocation
 
 
-def caching_rule(name: str, simulator: Simulator, rng: np.random.Generator) -> Caching:
-    """Return a caching rule by its name.
+def build(name: str, scenario: ScenarioConfig, rng: np.random.Generator) -> Policy:
+    """Return the policy of a name.
 
     Raises:
-        ValueError: no such rule.
+        ValueError: no such policy; the message lists the names.
     """
+    caching, allocation = split(name)
     rules: dict[str, Callable[[], Caching]] = {
         "random": lambda: RandomCaching(rng),
-        "popular": lambda: popular,
+        "most-popular": lambda: most_popular,
         "lru": lambda: least_recently_used,
         "lfu": LeastFrequentlyUsed,
-        "greedy": lambda: popular_per_byte,
+        "greedy": lambda: most_popular_per_byte,
         "static": StaticCaching,
         "cloud": lambda: nothing,
-        "oracle": lambda: Clairvoyant(simulator, rng),
     }
-    if name not in rules:
-        raise ValueError(f"no caching rule {name!r}; there are {', '.join(rules)}")
-    return rules[name]()
+    return Pair(rules[caching](), allocation_rule(allocation, scenario, rng))
 
 
 def allocation_rule(name: str, scenario: ScenarioConfig, rng: np.random.Generator) -> Allocating:
-    """Return an allocation rule by its name.
-
-    Raises:
-        ValueError: no such rule.
-    """
-    rules: dict[str, Allocating] = {
-        "equal": equal,
-        "oracle": lambda slot: oracle.allocate(slot, scenario),
-        "genetic": Genetic(scenario, rng),
+    """Return one of ALLOCATIONS."""
+    rules: dict[str, Callable[[], Allocating]] = {
+        "equal": lambda: equal,
+        "exact": lambda: lambda slot: exact.allocate(slot, scenario),
+        "genetic": lambda: Genetic(scenario, rng),
     }
-    if name not in rules:
-        raise ValueError(f"no allocation rule {name!r}; there are {', '.join(rules)}")
-    return rules[name]
-
-
-def _on_every_node(sets: Bools, frame: FrameArrays) -> Bools:
-    return np.broadcast_to(sets[:, None], frame.caches.shape)
+    return rules[name]()
 
 
 def _ranked(scores: Array, frame: FrameArrays) -> Bools:
     """Return every node holding the models of the highest scores [env, model] that fit."""
     order = np.argsort(-scores, axis=-1, kind="stable")
-    return _on_every_node(filled(order, frame.table, frame.capacity_bytes), frame)
+    return filled(np.broadcast_to(order[:, None], frame.caches.shape), frame)
 
 
 def nothing(frame: FrameArrays) -> Bools:
@@ -129,12 +108,12 @@ def nothing(frame: FrameArrays) -> Bools:
     return np.zeros_like(frame.caches)
 
 
-def popular(frame: FrameArrays) -> Bools:
+def most_popular(frame: FrameArrays) -> Bools:
     """Return the models with most requests in the frames that are seen."""
     return _ranked(frame.request_counts.sum(axis=1), frame)
 
 
-def popular_per_byte(frame: FrameArrays) -> Bools:
+def most_popular_per_byte(frame: FrameArrays) -> Bools:
     """Return the models with most requests for each byte in the frames that are seen."""
     return _ranked(
         frame.request_counts.sum(axis=1) / np.maximum(frame.table.resident_bytes, 1), frame
@@ -157,7 +136,7 @@ class RandomCaching:
     def __call__(self, frame: FrameArrays) -> Bools:
         """Return caches [env, node, model]."""
         order = np.broadcast_to(np.arange(frame.caches.shape[-1]), frame.caches.shape)
-        return filled(self._rng.permuted(order, axis=-1), frame.table, frame.capacity_bytes)
+        return filled(self._rng.permuted(order, axis=-1), frame)
 
 
 class LeastFrequentlyUsed:
@@ -178,33 +157,7 @@ class StaticCaching:
 
     def __call__(self, frame: FrameArrays) -> Bools:
         """Return caches [env, node, model]."""
-        return popular(frame) if frame.frame <= 1 else frame.caches
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """What a plan [env, frame, node, model] of one episode says."""
-
-    schedule: Bools
-
-    def __call__(self, frame: FrameArrays) -> Bools:
-        """Return caches [env, node, model]."""
-        return self.schedule[:, frame.frame]
-
-
-class Clairvoyant:
-    """The caching bound, told the true popularity of each of a simulator's episodes."""
-
-    def __init__(self, simulator: Simulator, rng: np.random.Generator) -> None:
-        self._simulator = simulator
-        self._bound = CachingBound(simulator.scenario, simulator.table, rng)
-        self._schedule: Bools | None = None
-
-    def __call__(self, frame: FrameArrays) -> Bools:
-        """Return caches [env, node, model]."""
-        if frame.frame == 0 or self._schedule is None:
-            self._schedule = self._bound.cache_schedule(self._simulator.popularity)
-        return self._schedule[:, frame.frame]
+        return most_popular(frame) if frame.frame <= 1 else frame.caches
 
 
 def equal(slot: SlotArrays) -> AllocationArrays:

@@ -1,16 +1,18 @@
 """The episodes that policies are rated on, and what a policy scores on each of them.
 
-Owns a scenario's episodes with their floors and oracles. Refuses training and printing.
+Responsible for a scenario's episodes with their floors and oracles. Not: training, printing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from controller.cell.scenario import ScenarioConfig, read_models
-from controller.policies.baselines import BASELINES, Allocating, allocation_rule, build
-from controller.policies.policy import ArrayPolicy
-from controller.policies.scores import EvaluationEpisode, Measured
+from controller.policies.baselines import BASELINES, FLOOR, allocation_rule, build
+from controller.policies.policy import Allocating, Policy
+from controller.policies.scores import EvaluationEpisode, Measured, ReferenceScores
+
+ORACLE = "clairvoyant-exact"
+"""Caches planned with the true popularity known, exact allocation: what bounds every policy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,36 +46,53 @@ class EvaluationSuite:
         ]
         self._known = [episode.reference_scores() for episode in self._episodes]
 
-    def rate(self, name: str, policy_of: Callable[[EvaluationEpisode], ArrayPolicy]) -> Rating:
+    def rate(self, name: str, policy_of: Callable[[EvaluationEpisode], Policy]) -> Rating:
         """Return what a whole policy scores; ``policy_of`` makes it for an episode."""
-        measured = tuple(episode.measure(policy_of(episode)) for episode in self._episodes)
-        pairs = zip(self._known, measured, strict=True)
-        scores = tuple(known.score(one.utility) for known, one in pairs)
-        return Rating(policy=name, scores=scores, measured=measured)
+        return self._rate(
+            name, lambda episode: episode.measure(policy_of(episode)), ReferenceScores.score
+        )
 
     def rate_allocation(
         self, name: str, rule_of: Callable[[EvaluationEpisode], Allocating]
     ) -> Rating:
         """Return what an allocation rule scores with the oracle's caches."""
-        measured = tuple(episode.measure_allocation(rule_of(episode)) for episode in self._episodes)
-        pairs = zip(self._known, measured, strict=True)
-        scores = tuple(known.allocation_score(one.utility) for known, one in pairs)
-        return Rating(policy=name, scores=scores, measured=measured)
+        return self._rate(
+            name,
+            lambda episode: episode.measure_allocation(rule_of(episode)),
+            ReferenceScores.allocation_score,
+        )
 
     def baselines(self) -> Iterator[Rating]:
         """Yield the ratings of all baselines, floor and oracle included."""
+        yield self._rate_baseline(FLOOR)
+        yield self._rate(
+            ORACLE,
+            lambda episode: episode.measure_allocation(self._rule("exact")(episode)),
+            ReferenceScores.score,
+        )
         for name in BASELINES:
-            yield self.rate(name, partial(_baseline, name))
+            if name != FLOOR:
+                yield self._rate_baseline(name)
 
     def allocations(self) -> Iterator[Rating]:
-        """Yield the ratings of equal and of optimal allocation."""
-        for name in ("equal", "oracle"):
-            yield self.rate_allocation(name, partial(_allocation, name, self._scenario))
+        """Yield the ratings of equal and of exact allocation."""
+        for name in ("equal", "exact"):
+            yield self.rate_allocation(name, self._rule(name))
 
+    def _rate_baseline(self, name: str) -> Rating:
+        return self.rate(name, lambda episode: build(name, self._scenario, episode.rng))
 
-def _baseline(name: str, episode: EvaluationEpisode) -> ArrayPolicy:
-    return build(name, episode.simulator(), episode.rng)
+    def _rule(self, name: str) -> Callable[[EvaluationEpisode], Allocating]:
+        return lambda episode: allocation_rule(name, self._scenario, episode.rng)
 
-
-def _allocation(name: str, scenario: ScenarioConfig, episode: EvaluationEpisode) -> Allocating:
-    return allocation_rule(name, scenario, episode.rng)
+    def _rate(
+        self,
+        name: str,
+        measure: Callable[[EvaluationEpisode], Measured],
+        score: Callable[[ReferenceScores, float], float],
+    ) -> Rating:
+        measured = tuple(map(measure, self._episodes))
+        scores = tuple(
+            score(known, one.utility) for known, one in zip(self._known, measured, strict=True)
+        )
+        return Rating(policy=name, scores=scores, measured=measured)

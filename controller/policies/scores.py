@@ -1,6 +1,6 @@
 """How good a policy is: measured utilities, normalised scores, intervals over seeds, lever tables.
 
-Owns the reference_scores. Refuses to decide and to write files.
+Responsible for the references that policies are rated against. Not: deciding, writing files.
 
     score = (policy - floor) / (oracle - floor)
 
@@ -21,17 +21,10 @@ from controller.cell.dynamics import CAUSES, Array, ModelTable
 from controller.cell.observations import AllocationArrays, Bools, SlotArrays
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Simulator
-from controller.policies.baselines import (
-    Allocating,
-    Pair,
-    RandomCaching,
-    Scheduled,
-    allocation_rule,
-    equal,
-)
+from controller.policies.baselines import RandomCaching, equal
 from controller.policies.caching_bound import CachingBound
-from controller.policies.oracle import allocate
-from controller.policies.policy import ArrayPolicy
+from controller.policies.exact import allocate
+from controller.policies.policy import Allocating, Pair, Policy
 from profiling.curves import interval
 from protos.seeds import stream
 
@@ -54,7 +47,7 @@ class Measured:
     num_requests: int
 
 
-def run_episode(policy: ArrayPolicy, simulator: Simulator) -> Measured:
+def run_episode(policy: Policy, simulator: Simulator) -> Measured:
     """Return what a policy makes of the simulator's next episode, the first one included."""
     if simulator.is_over:
         simulator.reset()
@@ -168,7 +161,7 @@ class EvaluationEpisode:
         """Return a simulator at the begin of the episode."""
         return Simulator(self._scenario, self._table, num_envs=self._num_envs, seed=self._seed)
 
-    def measure(self, policy: ArrayPolicy) -> Measured:
+    def measure(self, policy: Policy) -> Measured:
         """Return what a policy makes of the episode."""
         return run_episode(policy, self.simulator())
 
@@ -176,19 +169,26 @@ class EvaluationEpisode:
         """Return what an allocation rule makes of it with the oracle's caches."""
         if self._schedule is None:
             self._schedule = self._bound.cache_schedule(self.simulator().popularity)
-        return self.measure(Pair(Scheduled(self._schedule), allocating))
+        return self._measure_scheduled(self._schedule, allocating)
 
     def measure_static(self, allocating: Allocating) -> Measured:
         """Return the same with one set for all frames, the best in hindsight."""
-        plan = self._bound.static_cache_schedule(self.simulator().popularity)
-        return self.measure(Pair(Scheduled(plan), allocating))
+        schedule = self._bound.static_cache_schedule(self.simulator().popularity)
+        return self._measure_scheduled(schedule, allocating)
+
+    def _measure_scheduled(self, schedule: Bools, allocating: Allocating) -> Measured:
+        """Return what becomes of caches [env, frame, node, model] that were decided before."""
+        return self.measure(Pair(lambda frame: schedule[:, frame.frame], allocating))
 
     def reference_scores(self) -> ReferenceScores:
         """Return the episode's references."""
-        optimal = allocation_rule("oracle", self._scenario, self.rng)
+
+        def best(slot: SlotArrays) -> AllocationArrays:
+            return allocate(slot, self._scenario)
+
         return ReferenceScores(
             floor=self.measure(Pair(RandomCaching(self.rng), equal)).utility,
-            oracle=self.measure_allocation(optimal).utility,
+            oracle=self.measure_allocation(best).utility,
             equal_allocation=self.measure_allocation(equal).utility,
         )
 

@@ -1,10 +1,6 @@
-"""A run's configuration: plain values, checked, never filled in from the machine.
-
-Relative paths start at the repository's root (``ROOT``), wherever the command is typed.
-"""
+"""A run's configuration: plain values, checked, never filled in from the machine."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from controller.cell.config import (
     AllocationConfig,
@@ -12,7 +8,12 @@ from controller.cell.config import (
     UtilityConfig,
     WorkloadConfig,
 )
+from controller.cell.scenario import ScenarioConfig
+from controller.policies.baselines import split
 from protos.config import require, require_positive
+
+LEARNED = "t2drl"
+"""The policy that a checkpoint brings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,11 +44,9 @@ class LimitsConfig:
     """Largest upload."""
     max_images: int = 48
     """Images kept in the run folder, for the gallery."""
-    max_history_frames: int = 8
-    """Frames whose request counts the caching decision sees."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "max_pending", "max_prompt_chars", "max_history_frames")
+        require_positive(self, "max_pending", "max_prompt_chars")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,10 +89,14 @@ class RunConfig:
     """Length of a slot."""
     num_users: int
     """Emulated users; 0: only users from outside."""
-    policy: Literal["most-popular", "random", "t2drl"] = "most-popular"
-    """Who decides; "random" is the floor of every comparison."""
+    history_frames: int = 4
+    """Frames whose request counts a caching decision sees."""
+    policy: str = "most-popular"
+    """Who decides: "t2drl" with a checkpoint, or CACHING-ALLOCATION. CACHING: random (the floor of
+    every comparison), most-popular, lru, lfu, greedy, static, cloud; ALLOCATION: equal (also where
+    it is left out), exact, genetic."""
     checkpoint: str = ""
-    """Folder of the training that "t2drl" comes from (python -m controller train writes it)."""
+    """Folder of the training run that "t2drl" comes from (python -m controller train writes it)."""
     profile: str = "results/profiles/zoo-cpu/profile.json"
     """Measured curves of the models (python profiling/fit_curves.py writes it)."""
     output: str = "runs"
@@ -118,17 +121,44 @@ class RunConfig:
     """Bounds of time."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "num_frames", "slots_per_frame", "slot_s")
+        require_positive(self, "num_frames", "slots_per_frame", "slot_s", "history_frames")
         require(self.num_users >= 0, f"num_users must be >= 0, got {self.num_users}")
         require(self.seed >= 0, f"seed must be >= 0, got {self.seed}")
         require(bool(self.nodes), "nodes must hold at least one entry")
         require(
-            bool(self.checkpoint) == (self.policy == "t2drl"),
-            "policy 't2drl' needs a checkpoint and no other policy takes one, got "
+            bool(self.checkpoint) == (self.policy == LEARNED),
+            f"policy {LEARNED!r} needs a checkpoint and no other policy takes one, got "
             f"{self.policy!r} and {self.checkpoint!r}",
         )
+        if self.policy != LEARNED:
+            split(self.policy)
 
     @property
     def num_slots(self) -> int:
         """Slots of the whole run."""
         return self.num_frames * self.slots_per_frame
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's whole name: "lru" is "lru-equal"."""
+        return self.policy if self.policy == LEARNED else "-".join(split(self.policy))
+
+    def scenario(self, num_nodes: int, capacity_bytes: int) -> ScenarioConfig:
+        """Return the run's cell as a scenario, for policies that weigh utilities.
+
+        The backhaul is the default one: what a miss pays for it, no decision of a slot changes.
+        """
+        return ScenarioConfig(
+            num_users=max(1, self.num_users),
+            num_nodes=max(1, num_nodes),
+            capacity_bytes=max(1, capacity_bytes),
+            num_frames=self.num_frames,
+            slots_per_frame=self.slots_per_frame,
+            slot_s=self.slot_s,
+            history_frames=self.history_frames,
+            profile=self.profile,
+            radio=self.radio,
+            workload=self.workload,
+            utility=self.utility,
+            allocation=self.allocation,
+        )

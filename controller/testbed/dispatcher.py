@@ -1,8 +1,8 @@
 """Requests between Submit and their end: waiting, observed, granted, closed.
 
-Owns the promise that every request ends as exactly one row: rejected here, closed by its user's
-report, or failed when its grant expires, its user goes away or the run ends. A slot's decision
-(live.py keeps the clock) answers everything that waits. Belongs to the event loop.
+Responsible for the promise that every request ends as exactly one record: rejected here, closed by
+its user's report, or failed when its grant expires, its user goes away or the run ends. A slot's
+decision (live.py keeps the clock) answers everything that waits. Belongs to the event loop.
 
 A user whose edge node failed submits the same request again: it gets one more grant, at once, at
 the cloud.
@@ -11,16 +11,15 @@ the cloud.
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 
-from controller.cell.dynamics import ModelCurves, lost_utility, split_latency, utility
+from controller.cell.dynamics import Ints, ModelTable, lost_utility, split_latency, utility
+from controller.cell.observations import MISS, AllocationArrays, SlotArrays, place, slot_arrays
 from controller.cell.radio import MIN_RATE_BPS, RadioCell
-from controller.cell.spaces import Allocation, RequestObservation, SlotObservation
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
 from controller.testbed.admission import MAX_ID_CHARS, broken_limit, check_id
@@ -60,6 +59,18 @@ class _Granted:
     expiry: asyncio.TimerHandle
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Observed:
+    """The requests that a slot's decision is made for, in the order of its arrays."""
+
+    frame: int
+    slot: int
+    requests: tuple[Submission, ...]
+    edges: tuple[str, ...]
+    """Node ids in the order of the arrays' node numbers."""
+    arrays: SlotArrays
+
+
 class Dispatcher:
     """Takes requests, answers them by the slot's allocation, records how they end."""
 
@@ -69,26 +80,24 @@ class Dispatcher:
         log: RequestLog,
         registry: Registry,
         cell: RadioCell,
-        curves: Mapping[str, ModelCurves],
+        table: ModelTable,
         secret: bytes,
     ) -> None:
         self._config = config
         self._log = log
         self._registry = registry
         self._cell = cell
-        self._curves = curves
+        self._table = table
+        self._models = {name: index for index, name in enumerate(table.model_ids)}
         self._secret = secret
         self._pending: dict[str, _Pending] = {}
         self._granted: dict[str, _Granted] = {}
         self._ended: list[str] = []
-        self._counts: Counter[str] = Counter()
+        self._an_end = asyncio.Event()  # set whenever a request has ended
+        self._counts = np.zeros(len(self._models), dtype=np.int64)
+        self._observed: _Observed | None = None
         self._next = (0, 0)
         self._is_over = False
-
-    @property
-    def num_running(self) -> int:
-        """Requests granted and not ended."""
-        return len(self._granted)
 
     def announce(self, frame: int, slot: int) -> None:
         """Say which slot's decision answers requests from now on."""
@@ -115,7 +124,7 @@ class Dispatcher:
             submission, time.perf_counter(), asyncio.get_running_loop().create_future()
         )
         self._pending[submission.request_id] = pending
-        self._counts[submission.model_id] += 1
+        self._counts[self._models[submission.model_id]] += 1
         try:
             yield Queued(frame=self._next[0], slot=self._next[1])
             yield await pending.answer
@@ -123,41 +132,63 @@ class Dispatcher:
             if self._pending.pop(submission.request_id, None):
                 self._close(submission.request_id, "failed", "its user left before the grant")
 
-    def observe(self, frame: int, slot: int) -> SlotObservation:
-        """Return the requests that wait now."""
-        load: Counter[str] = Counter()
-        requests = []
-        for pending in self._pending.values():
-            holders = self._registry.holders(pending.submission.model_id)
-            node_id = min(holders, key=lambda name: load[name], default="")
-            load[node_id] += 1
-            requests.append(self._observation(pending, node_id))
-        bounds = self._config.allocation
-        return SlotObservation(
+    def observe(self, frame: int, slot: int) -> SlotArrays:
+        """Return the requests that wait now, one environment [1, request]."""
+        waiting = tuple(self._pending.values())
+        models = np.array([[self._models[one.submission.model_id] for one in waiting]], dtype=int)
+        asks = np.ones(models.shape, dtype=bool)
+        edges = tuple(self._registry.edges())
+        holders = [self._registry.holders(model_id) for model_id in self._models]
+        is_loaded = np.array([[[edge in some for some in holders] for edge in edges]])
+        arrays = slot_arrays(
+            self._table,
+            self._config.allocation,
+            num_nodes=max(1, len(edges)),
+            asks=asks,
+            models=models,
+            nodes=place(models, asks, is_loaded) if edges else np.full_like(models, MISS),
+            gains=np.array([[self._gain(one.submission.user_id) for one in waiting]]),
+            waiting_s=np.array([[time.perf_counter() - one.since_s for one in waiting]]),
+        )
+        self._observed = _Observed(
             frame=frame,
             slot=slot,
-            requests=tuple(requests),
-            min_num_steps=bounds.min_num_steps,
-            max_num_steps=bounds.max_num_steps,
-            compute_budget_s=bounds.compute_budget_s,
+            requests=tuple(one.submission for one in waiting),
+            edges=edges,
+            arrays=arrays,
         )
+        return arrays
 
-    def grant(self, observation: SlotObservation, allocation: Allocation) -> None:
-        """Answer the observed requests; who has left meanwhile is skipped."""
-        for request, share, num_steps in zip(
-            observation.requests, allocation.shares, allocation.num_steps, strict=True
-        ):
-            pending = self._pending.pop(request.request_id, None)
+    def grant(self, allocation: AllocationArrays) -> None:
+        """Answer the observed requests; who has left meanwhile is skipped.
+
+        Raises:
+            ValueError: no slot was observed.
+        """
+        observed, self._observed = self._observed, None
+        if observed is None:
+            raise ValueError("grant needs an observe before it")
+        for index, submission in enumerate(observed.requests):
+            pending = self._pending.pop(submission.request_id, None)
             if pending is None or pending.answer.cancelled():
                 continue
-            self._log.update(request.request_id, frame=observation.frame, slot=observation.slot)
-            node_id = request.node_id or self._registry.cloud(request.model_id)
+            self._log.update(submission.request_id, frame=observed.frame, slot=observed.slot)
+            node = observed.arrays.nodes[0, index]
+            node_id = (
+                self._registry.cloud(submission.model_id) if node == MISS else observed.edges[node]
+            )
             if not node_id:
-                answer: Grant | Rejection = self._no_node(request.request_id, request.model_id)
+                answer: Grant | Rejection = self._no_node(submission)
             else:
-                down_bps = float(self._cell.downlink_bps(share, request.gain))
-                up_bps = float(self._cell.uplink_bps(share, request.gain))
-                answer = self._grant(pending.submission, node_id, num_steps, down_bps, up_bps, 1)
+                share, gain = allocation.shares[0, index], observed.arrays.gains[0, index]
+                answer = self._grant(
+                    submission,
+                    node_id,
+                    int(allocation.num_steps[0, index]),
+                    down_bps=float(self._cell.downlink_bps(share, gain)),
+                    up_bps=float(self._cell.uplink_bps(share, gain)),
+                    num_tries=1,
+                )
             pending.answer.set_result(answer)
 
     def report(self, outcome: Outcome) -> None:
@@ -169,43 +200,43 @@ class Dispatcher:
         granted = self._granted.get(outcome.request_id)
         if granted is None:
             raise InvalidRequestError(f"request {outcome.request_id!r} is not running")
-        timings = outcome.timings
-        times = [outcome.wait_s, outcome.upload_s, outcome.total_s]
-        times += [timings.queue_s, timings.load_s, timings.generate_s, timings.backhaul_s]
-        if not all(np.isfinite(value) and value >= 0 for value in times):
-            raise InvalidRequestError(f"seconds must be finite and >= 0, got {times}")
+        clocks = {
+            "wait_s": outcome.wait_s,
+            "upload_s": outcome.upload_s,
+            "total_s": outcome.total_s,
+            **asdict(outcome.timings),
+        }
+        if not all(np.isfinite(value) and value >= 0 for value in clocks.values()):
+            raise InvalidRequestError(f"seconds must be finite and >= 0, got {clocks}")
         if outcome.failure:
             self._close(
                 outcome.request_id, "failed", outcome.failure, total_s=outcome.total_s or None
             )
             return
         latency = split_latency(
-            outcome.total_s, wait_s=outcome.wait_s, upload_s=outcome.upload_s, timings=timings
+            outcome.total_s,
+            wait_s=outcome.wait_s,
+            upload_s=outcome.upload_s,
+            timings=outcome.timings,
         )
-        quality = self._curves[granted.submission.model_id].quality(granted.grant.num_steps)
+        grant, model = granted.grant, self._models[granted.submission.model_id]
+        quality = float(self._table.quality[model, grant.num_steps])
         first = self._log.find(outcome.request_id)
         self._close(
             outcome.request_id,
             "served",
             first.reason if first else "",
-            wait_s=latency.wait_s,
-            upload_s=latency.upload_s,
-            queue_s=latency.queue_s,
-            load_s=latency.load_s,
-            generate_s=latency.generate_s,
-            backhaul_s=latency.backhaul_s,
-            download_s=latency.download_s,
-            total_s=latency.total_s,
+            **latency,
             image_bytes=outcome.image_bytes,
             sha256=outcome.sha256,
-            is_hit=outcome.is_hit and granted.grant.role is Role.EDGE,
+            is_hit=outcome.is_hit and grant.role is Role.EDGE,
             quality=quality,
-            utility=utility(quality, latency.total_s, self._config.utility),
+            utility=utility(quality, latency["total_s"], self._config.utility),
         )
 
-    def take_counts(self) -> dict[str, int]:
-        """Return how often each model was asked for since the last call."""
-        counts, self._counts = dict(self._counts), Counter()
+    def take_counts(self) -> Ints:
+        """Return how often each model [model] was asked for since the last call."""
+        counts, self._counts = self._counts, np.zeros_like(self._counts)
         return counts
 
     def take_ended(self) -> tuple[RequestRecord, ...]:
@@ -229,7 +260,8 @@ class Dispatcher:
     async def drained(self) -> None:
         """Return when no granted request runs: at the latest when their grants expire."""
         while self._granted:
-            await asyncio.sleep(0.05)
+            self._an_end.clear()
+            await self._an_end.wait()
 
     def close(self, reason: str) -> int:
         """End everything that is still open as failed; return how many there were."""
@@ -259,9 +291,9 @@ class Dispatcher:
         limit = self._config.limits.max_pending
         if self._is_over:
             reason, detail = RejectionReason.RUN_ENDED, "the run takes no more requests"
-        elif submission.model_id not in self._curves:
+        elif submission.model_id not in self._models:
             reason = RejectionReason.UNKNOWN_MODEL
-            known = ", ".join(self._curves)
+            known = ", ".join(self._models)
             detail = f"no model {submission.model_id[:MAX_ID_CHARS]!r}; the nodes serve: {known}"
         elif len(self._pending) >= limit:
             reason = RejectionReason.QUEUE_FULL
@@ -269,22 +301,6 @@ class Dispatcher:
         else:
             return None
         return Rejection(reason=reason, detail=detail)
-
-    def _observation(self, pending: _Pending, node_id: str) -> RequestObservation:
-        submission = pending.submission
-        curves = self._curves[submission.model_id]
-        return RequestObservation(
-            request_id=submission.request_id,
-            user_id=submission.user_id,
-            model_id=submission.model_id,
-            node_id=node_id,
-            gain=self._gain(submission.user_id),
-            waiting_s=time.perf_counter() - pending.since_s,
-            curve=curves.curve,
-            step_s=curves.step_s,
-            overhead_s=curves.overhead_s,
-            image_bytes=curves.image_bytes,
-        )
 
     def _gain(self, user_id: str) -> float:
         """Return a user's channel gain; one who is not emulated has the typical one."""
@@ -299,12 +315,12 @@ class Dispatcher:
         submission: Submission,
         node_id: str,
         num_steps: int,
+        *,
         down_bps: float,
         up_bps: float,
         num_tries: int,
     ) -> Grant:
         life_s = self._config.deadlines.grant_s
-        num_steps = min(num_steps, self._curves[submission.model_id].max_num_steps)
         claims = tickets.Claims(
             request_id=submission.request_id,
             user_id=submission.user_id,
@@ -360,15 +376,16 @@ class Dispatcher:
         return self._grant(
             first,
             cloud_id,
-            self._config.allocation.max_num_steps,
-            granted.grant.rate_bps,
-            granted.grant.upload_rate_bps,
-            granted.num_tries + 1,
+            int(self._table.max_num_steps[self._models[first.model_id]]),
+            down_bps=granted.grant.rate_bps,
+            up_bps=granted.grant.upload_rate_bps,
+            num_tries=granted.num_tries + 1,
         )
 
-    def _no_node(self, request_id: str, model_id: str) -> Rejection:
+    def _no_node(self, submission: Submission) -> Rejection:
+        model_id = submission.model_id
         detail = f"no living node serves {model_id!r}: no edge node holds it, no cloud answers"
-        self._close(request_id, "rejected", detail)
+        self._close(submission.request_id, "rejected", detail)
         return Rejection(reason=RejectionReason.NO_NODE, detail=detail)
 
     def _expire(self, request_id: str, node_id: str) -> None:
@@ -381,6 +398,7 @@ class Dispatcher:
         granted = self._granted.pop(request_id, None)
         if granted:
             granted.expiry.cancel()
+            self._an_end.set()
         values.setdefault("utility", lost_utility(self._config.utility))
         if self._log.close(request_id, status, reason=reason, **values):
             self._ended.append(request_id)

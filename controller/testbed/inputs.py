@@ -1,14 +1,15 @@
 """What a run reads before it starts anything: profile, prompts, ticket secret.
 
-Owns their checks, so that a wrong file is one clear error and nothing has begun.
+Responsible for their checks, so that a wrong file is one clear error and nothing has begun.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from controller.cell.config import ROOT
-from controller.cell.dynamics import ModelCurves, model_curves
+from controller.cell.dynamics import ModelTable, model_curves
+from controller.cell.scenario import bounded_table
 from controller.cell.workload import read_prompts
 from controller.record.config import RunConfig
 from profiling import records
@@ -52,21 +53,19 @@ def _secret(name: str) -> bytes:
     return secret
 
 
-def match(
-    profile: Profile, served: Mapping[str, tuple[ModelInfo, ...]], where: str
-) -> dict[str, ModelCurves]:
-    """Return the curves of every model that the nodes serve.
+def match(profile: Profile, served: Iterable[Sequence[ModelInfo]], config: RunConfig) -> ModelTable:
+    """Return every model that the nodes serve, in the profile's order.
 
     Args:
         profile: measured models.
-        served: catalogs by node_id.
-        where: the profile's file, for the message.
+        served: the catalog of each node.
+        config: of the run.
 
     Raises:
         ConfigError: the profile lacks one of them; the models of both sides are named.
     """
     limits: dict[str, int] = {}
-    for models in served.values():
+    for models in served:
         for model in models:
             limit = limits.get(model.model_id, model.max_num_steps)
             limits[model.model_id] = min(limit, model.max_num_steps)
@@ -74,11 +73,13 @@ def match(
     missing = [model_id for model_id in limits if model_id not in known]
     if missing:
         raise ConfigError(
-            f"the profile {where} was made from other models: it lacks {', '.join(missing)}; "
-            f"it holds {', '.join(known)}; the nodes serve {', '.join(limits)}"
+            f"the profile {config.profile} was made from other models: it lacks "
+            f"{', '.join(missing)}; it holds {', '.join(known)}; "
+            f"the nodes serve {', '.join(limits)}"
         )
-    found = {model_id: model_curves(profile, model_id) for model_id in limits}
-    return {
-        model_id: replace(curves, max_num_steps=min(curves.max_num_steps, limits[model_id]))
-        for model_id, curves in found.items()
-    }
+    found = [model_curves(profile, model_id) for model_id in known if model_id in limits]
+    bounded = [
+        replace(model, max_num_steps=min(model.max_num_steps, limits[model.model_id]))
+        for model in found
+    ]
+    return bounded_table(bounded, config.allocation)

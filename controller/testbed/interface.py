@@ -1,14 +1,15 @@
-"""The testbed as the run loop sees it: the live system now, a simulator of it as well.
+"""The testbed as the run loop sees it: real nodes (live.py) or a simulator (simulated.py).
 
-    observe_frame -> decide_cache -> apply_cache, then per slot
-    observe_slot -> decide_allocation -> apply_allocation; outcomes are collected in between.
+    observe_frame -> decide_caches -> apply_caches, then per slot
+    observe_slot -> decide_allocations -> apply_allocations; outcomes are collected in between.
 
-The calls are coroutines: the live testbed waits for the slot's clock, a simulator returns at once.
+Arrays have one environment. The calls are coroutines: the live testbed waits for the slot's clock,
+a simulator returns at once.
 """
 
 from typing import ClassVar, Protocol
 
-from controller.cell.spaces import Allocation, CacheDecision, FrameObservation, SlotObservation
+from controller.cell.observations import AllocationArrays, Bools, FrameArrays, SlotArrays
 from controller.policies.policy import Policy
 from controller.record.request_log import RequestRecord
 
@@ -18,19 +19,19 @@ class Testbed(Protocol):
 
     __test__: ClassVar[bool] = False  # pytest: not a class of tests
 
-    async def observe_frame(self, frame: int) -> FrameObservation:
-        """Return what is known at the frame's begin."""
+    async def observe_frame(self, frame: int) -> FrameArrays:
+        """Return what is known at the start of a frame."""
         ...
 
-    async def apply_cache(self, decision: CacheDecision) -> None:
-        """Make the nodes hold what was decided; until a model is loaded its requests miss."""
+    async def apply_caches(self, caches: Bools) -> None:
+        """Make the nodes hold [1, node, model]; until a model is loaded its requests miss."""
         ...
 
-    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
-        """Return the requests that wait when the slot begins."""
+    async def observe_slot(self, frame: int, slot: int) -> SlotArrays:
+        """Return the requests that wait when the slot begins; live there may be none."""
         ...
 
-    async def apply_allocation(self, allocation: Allocation) -> None:
+    async def apply_allocations(self, allocation: AllocationArrays) -> None:
         """Grant the observed requests what was decided."""
         ...
 
@@ -44,13 +45,14 @@ async def run_frames(
 ) -> None:
     """Run the two nested loops; every decision is validated before it is applied."""
     for frame in range(num_frames):
-        frame_observation = await testbed.observe_frame(frame)
-        cache = policy.decide_cache(frame_observation)
-        cache.validate(frame_observation)
-        await testbed.apply_cache(cache)
+        known = await testbed.observe_frame(frame)
+        caches = policy.decide_caches(known)
+        known.validate(caches)
+        await testbed.apply_caches(caches)
         for slot in range(slots_per_frame):
-            observation = await testbed.observe_slot(frame, slot)
-            allocation = policy.decide_allocation(observation)
-            allocation.validate(observation)
-            await testbed.apply_allocation(allocation)
+            waiting = await testbed.observe_slot(frame, slot)
+            if waiting.asks.size:
+                allocation = policy.decide_allocations(waiting)
+                allocation.validate(waiting)
+                await testbed.apply_allocations(allocation)
             await testbed.collect_outcomes()

@@ -1,33 +1,30 @@
 """The live testbed: real nodes, real requests, a slot clock.
 
-Owns the clock and the order of a slot: the channels move, what waits is observed, the allocation is
-granted. Requests made during a slot are answered when the next one begins, so their wait ends
-there. The first frame's models are loaded before the clock starts; later loads run beside the
-slots, and their models miss until they are there.
+Responsible for the clock and the order of a slot: the channels move, what waits is observed, the
+allocation is granted. Requests made during a slot are answered when the next one begins, so their
+wait ends there. The first frame's models are loaded before the clock starts; later loads run beside
+the slots, and their models miss until they are there.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from typing import ClassVar
 
-from controller.cell.dynamics import ModelCurves
+import numpy as np
+
+from controller.cell.dynamics import Ints, ModelTable
+from controller.cell.observations import AllocationArrays, Bools, FrameArrays, SlotArrays
 from controller.cell.radio import RadioCell
-from controller.cell.spaces import (
-    Allocation,
-    CacheDecision,
-    FrameObservation,
-    NodeCacheState,
-    SlotObservation,
-)
 from controller.record.config import RunConfig
 from controller.record.request_log import CacheRecord, RequestLog, RequestRecord
 from controller.testbed.dispatcher import Dispatcher
 from controller.testbed.registry import Registry
 from protos.errors import EdgeError
-from protos.messages import NodeStatus, Role, RunStatus
+from protos.messages import NodeStatus, RunStatus
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +41,21 @@ class LiveTestbed:
         registry: Registry,
         dispatcher: Dispatcher,
         cell: RadioCell,
-        curves: Mapping[str, ModelCurves],
+        table: ModelTable,
         log: RequestLog,
     ) -> None:
         self._config = config
         self._registry = registry
         self._dispatcher = dispatcher
         self._cell = cell
-        self._curves = curves
+        self._table = table
         self._log = log
-        self._counts: deque[dict[str, int]] = deque(maxlen=config.limits.max_history_frames)
+        self._edges: tuple[str, ...] = ()  # node ids in the order of the arrays
+        self._counts: deque[Ints] = deque(
+            [np.zeros(len(table.model_ids), dtype=np.int64)] * config.history_frames,
+            maxlen=config.history_frames,
+        )
         self._changes: dict[str, asyncio.Task[None]] = {}  # by node, the latest
-        self._observed: SlotObservation | None = None
         self._frame = self._slot = 0
         self._began_s = 0.0
         self.begun = asyncio.Event()
@@ -71,36 +71,31 @@ class LiveTestbed:
         """Seconds until the last slot has ended."""
         return max(0.0, (self._config.num_slots + 1) * self._config.slot_s - self.elapsed_s)
 
-    async def observe_frame(self, frame: int) -> FrameObservation:
-        """Return what is known at the frame's begin; waits for it."""
+    async def observe_frame(self, frame: int) -> FrameArrays:
+        """Return what is known at the start of a frame; waits for it."""
         if frame:
             await self._boundary(frame * self._config.slots_per_frame)
             self._counts.append(self._dispatcher.take_counts())
         self._frame = frame
-        edges = self._registry.statuses(Role.EDGE)
-        models = tuple(self._curves)
-        return FrameObservation(
+        edges = self._registry.edges()
+        self._edges = tuple(edges)
+        held = [self._registry.expected(node_id) for node_id in edges]
+        caches = np.array([[name in models for name in self._table.model_ids] for models in held])
+        return FrameArrays(
             frame=frame,
-            models=models,
-            request_counts=tuple(
-                tuple(counts.get(model, 0) for model in models) for counts in self._counts
-            ),
-            model_bytes=tuple(self._bytes(model, edges) for model in models),
-            load_s=tuple(self._load_s(model, edges) for model in models),
-            nodes=tuple(
-                NodeCacheState(
-                    node_id=node_id,
-                    capacity_bytes=status.capacity_bytes,
-                    free_bytes=max(0, status.capacity_bytes - status.used_bytes),
-                    resident=tuple(m.model_id for m in status.models if m.is_resident),
-                )
-                for node_id, status in edges.items()
+            table=_measured(self._table, edges.values()),
+            request_counts=np.stack(self._counts)[None],
+            caches=caches.reshape(1, len(edges), len(self._table.model_ids)).astype(bool),
+            capacity_bytes=np.array(
+                [status.capacity_bytes for status in edges.values()], dtype=np.int64
             ),
         )
 
-    async def apply_cache(self, decision: CacheDecision) -> None:
+    async def apply_caches(self, caches: Bools) -> None:
         """Send the decision to the nodes; only the first one is waited for."""
-        for node_id, models in decision.resident.items():
+        names = self._table.model_ids
+        for node_id, held in zip(self._edges, caches[0], strict=True):
+            models = tuple(names[model] for model in np.flatnonzero(held))
             self._registry.expect(node_id, models)
             change = self._change_cache(self._frame, node_id, models, self._changes.get(node_id))
             self._changes[node_id] = asyncio.create_task(change)
@@ -109,7 +104,7 @@ class LiveTestbed:
             self._began_s = time.perf_counter()
             self.begun.set()
 
-    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
+    async def observe_slot(self, frame: int, slot: int) -> SlotArrays:
         """Return the requests that wait when the slot begins; waits for it."""
         index = frame * self._config.slots_per_frame + slot
         self._dispatcher.announce(frame, slot)
@@ -118,19 +113,15 @@ class LiveTestbed:
         self._dispatcher.announce(*following)
         self._frame, self._slot = frame, slot
         self._cell.step(self._config.slot_s)
-        self._observed = self._dispatcher.observe(frame, slot)
-        return self._observed
+        return self._dispatcher.observe(frame, slot)
 
-    async def apply_allocation(self, allocation: Allocation) -> None:
+    async def apply_allocations(self, allocation: AllocationArrays) -> None:
         """Grant the observed requests their share and steps.
 
         Raises:
             ValueError: no slot was observed.
         """
-        if self._observed is None:
-            raise ValueError("apply_allocation needs an observe_slot before it")
-        self._dispatcher.grant(self._observed, allocation)
-        self._observed = None
+        self._dispatcher.grant(allocation)
 
     async def collect_outcomes(self) -> tuple[RequestRecord, ...]:
         """Return the requests that ended since the last call."""
@@ -188,20 +179,14 @@ class LiveTestbed:
             )
         )
 
-    def _bytes(self, model_id: str, edges: Mapping[str, NodeStatus]) -> int:
-        measured = [
-            model.resident_bytes
-            for status in edges.values()
-            for model in status.models
-            if model.model_id == model_id and model.resident_bytes
-        ]
-        return max(measured, default=self._curves[model_id].resident_bytes)
 
-    def _load_s(self, model_id: str, edges: Mapping[str, NodeStatus]) -> float:
-        measured = [
-            model.load_s
-            for status in edges.values()
-            for model in status.models
-            if model.model_id == model_id and model.load_s is not None
-        ]
-        return max(measured, default=self._curves[model_id].load_s)
+def _measured(table: ModelTable, statuses: Collection[NodeStatus]) -> ModelTable:
+    """Return the table with the bytes and load times that the nodes measured, where they have."""
+    resident_bytes, load_s = table.resident_bytes.copy(), table.load_s.copy()
+    for index, name in enumerate(table.model_ids):
+        infos = [info for status in statuses for info in status.models if info.model_id == name]
+        sizes = [info.resident_bytes for info in infos if info.resident_bytes]
+        loads = [info.load_s for info in infos if info.load_s is not None]
+        resident_bytes[index] = max(sizes, default=resident_bytes[index])
+        load_s[index] = max(loads, default=load_s[index])
+    return replace(table, resident_bytes=resident_bytes, load_s=load_s)

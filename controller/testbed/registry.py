@@ -154,14 +154,22 @@ class Registry:
             if entry.role is role and entry.is_alive and entry.status
         }
 
+    def edges(self) -> dict[str, NodeStatus]:
+        """Return the last status of every living edge node, in the order of their ids."""
+        return dict(sorted(self.statuses(Role.EDGE).items()))
+
     def holders(self, model_id: str) -> list[str]:
         """Return the living edge nodes where a model is resident and stays so."""
         return [
             node_id
-            for node_id, status in self.statuses(Role.EDGE).items()
-            if any(model.model_id == model_id and model.is_resident for model in status.models)
-            and self._keeps(node_id, model_id)
+            for node_id in self.edges()
+            if model_id in _resident(self._entries[node_id]) and model_id in self.expected(node_id)
         ]
+
+    def expected(self, node_id: str) -> tuple[str, ...]:
+        """Return the models that a node holds, or will hold once its latest order is done."""
+        entry = self._entries[node_id]
+        return _resident(entry) if entry.wanted is None else entry.wanted
 
     def cloud(self, model_id: str) -> str:
         """Return a living cloud whose catalog has the model, or an empty string."""
@@ -199,18 +207,10 @@ class Registry:
                 address=entry.address,
                 role=entry.role,
                 is_alive=entry.is_alive,
-                resident_models=tuple(
-                    model.model_id
-                    for model in (entry.status.models if entry.status else ())
-                    if model.is_resident
-                ),
+                resident_models=_resident(entry),
             )
             for entry in self._entries.values()
         )
-
-    def _keeps(self, node_id: str, model_id: str) -> bool:
-        wanted = self._entries[node_id].wanted
-        return wanted is None or model_id in wanted
 
     async def _poll(self, entry: _Entry) -> None:
         try:
@@ -227,3 +227,8 @@ class Registry:
     def _heard(self, entry: _Entry, status: NodeStatus) -> None:
         entry.status = status
         entry.is_alive = status.state is NodeState.SERVING
+
+
+def _resident(entry: _Entry) -> tuple[str, ...]:
+    models = entry.status.models if entry.status else ()
+    return tuple(model.model_id for model in models if model.is_resident)

@@ -1,7 +1,8 @@
 """One live run, wired together: nodes, registry, server, users, policy, clock, records.
 
-Owns the order in which the parts start and end, and that whatever happens every request has its
-row: who is still open when the run ends, fails or is interrupted, is closed with the reason.
+Responsible for the order in which the parts start and end, and that whatever happens every request
+has its record: who is still open when the run ends, fails or is interrupted, is closed with the
+reason.
 """
 
 import asyncio
@@ -16,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.cell import workload
+from controller.cell.config import ROOT
+from controller.cell.dynamics import ModelTable
 from controller.cell.radio import RadioCell
-from controller.record.config import NodeSpec, RunConfig
+from controller.policies import baselines
+from controller.policies.policy import Policy
+from controller.record.config import LEARNED, NodeSpec, RunConfig
 from controller.record.request_log import NodeRecord, RequestLog
 from controller.testbed import inputs as run_inputs
-from controller.testbed import run_policy, server
 from controller.testbed.dispatcher import Dispatcher
 from controller.testbed.display import Display, Snapshot
 from controller.testbed.inputs import Inputs
@@ -28,7 +32,7 @@ from controller.testbed.interface import run_frames
 from controller.testbed.live import LiveTestbed
 from controller.testbed.node_process import started_node
 from controller.testbed.registry import Registry
-from controller.testbed.servicer import ControllerServicer
+from controller.testbed.servicer import ControllerServicer, serving
 from controller.testbed.users import OnImage, User, emulate
 from profiling import records
 from protos import manifest
@@ -81,6 +85,7 @@ class _Parts:
     inputs: Inputs
     address: str
     registry: Registry
+    policy: Policy
     dispatcher: Dispatcher
     testbed: LiveTestbed
     log: RequestLog
@@ -136,21 +141,23 @@ async def _parts(
     config: RunConfig, inputs: Inputs, registry: Registry, log: RequestLog
 ) -> AsyncIterator[_Parts]:
     """Have the controller serve while the block runs; then close what is open."""
-    served = {status.node_id: status.models for status in registry.last_statuses()}
-    curves = run_inputs.match(inputs.profile, served, config.profile)
+    served = [status.models for status in registry.last_statuses()]
+    table = run_inputs.match(inputs.profile, served, config)
     cell = RadioCell(config.radio, config.num_users, stream(config.seed, "radio"))
-    dispatcher = Dispatcher(config, log, registry, cell, curves, inputs.secret)
+    policy = _policy(config, table, registry)
+    dispatcher = Dispatcher(config, log, registry, cell, table, inputs.secret)
     testbed = LiveTestbed(
-        config, registry=registry, dispatcher=dispatcher, cell=cell, curves=curves, log=log
+        config, registry=registry, dispatcher=dispatcher, cell=cell, table=table, log=log
     )
     servicer = ControllerServicer(registry, dispatcher, testbed.run_status)
-    async with server.serving(config.address, servicer) as bound:
+    async with serving(config.address, servicer) as bound:
         try:
             yield _Parts(
                 config=config,
                 inputs=inputs,
                 address=bound.address,
                 registry=registry,
+                policy=policy,
                 dispatcher=dispatcher,
                 testbed=testbed,
                 log=log,
@@ -161,15 +168,32 @@ async def _parts(
             await testbed.close()
 
 
+def _policy(config: RunConfig, table: ModelTable, registry: Registry) -> Policy:
+    """Return the policy that the configuration names.
+
+    Raises:
+        ConfigError: a checkpoint that is not there or of another setting; both sides are named.
+    """
+    edges = registry.edges()
+    if config.policy == LEARNED:
+        from controller.training import checkpoints  # noqa: PLC0415 - torch is for those who learn
+
+        return checkpoints.for_run(
+            ROOT / config.checkpoint,
+            model_ids=table.model_ids,
+            num_nodes=len(edges),
+            history_frames=config.history_frames,
+            radio=config.radio,
+            slot_s=config.slot_s,
+        )
+    capacity_bytes = min((edge.capacity_bytes for edge in edges.values()), default=0)
+    scenario = config.scenario(len(edges), capacity_bytes)
+    return baselines.build(config.policy, scenario, stream(config.seed, "policy"))
+
+
 async def _drive(parts: _Parts, folder: Path, display: Display) -> bool:
     """Run frames, users and display side by side; return whether all frames were run."""
     config, testbed = parts.config, parts.testbed
-    policy = run_policy.of_run(
-        config,
-        parts.registry.models(),
-        len(parts.registry.statuses(Role.EDGE)),
-        stream(config.seed, "policy"),
-    )
     display.say(f"controller at {parts.address}; records in {folder}")
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -180,7 +204,7 @@ async def _drive(parts: _Parts, folder: Path, display: Display) -> bool:
             emulation = tasks.create_task(_emulate(parts, folder))
             await run_frames(
                 testbed,
-                policy,
+                parts.policy,
                 num_frames=config.num_frames,
                 slots_per_frame=config.slots_per_frame,
             )

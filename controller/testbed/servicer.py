@@ -1,7 +1,8 @@
-"""The controller behind gRPC: converts messages, and nothing else."""
+"""The controller behind gRPC: converts messages, listens, and nothing else."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import grpc
@@ -9,8 +10,12 @@ import grpc
 from controller.testbed.dispatcher import Dispatcher
 from controller.testbed.registry import Registry
 from protos import controller_pb2 as pb
-from protos.controller_pb2_grpc import ControllerServiceServicer
+from protos.controller_pb2_grpc import (
+    ControllerServiceServicer,
+    add_ControllerServiceServicer_to_server,
+)
 from protos.messages import SUBMIT_EVENTS, NodeStatus, Outcome, Role, RunStatus, Submission
+from protos.serving import Listening, listening
 from protos.wire import answers_errors, from_proto, pack_event, to_proto
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -58,3 +63,16 @@ class ControllerServicer(ControllerServiceServicer):
     async def GetRunStatus(self, request: pb.GetRunStatusRequest, context: Context) -> object:
         """Answer with the run's state."""
         return to_proto(self._run_status(), pb.GetRunStatusResponse)
+
+
+def serving(address: str, servicer: ControllerServicer) -> AbstractAsyncContextManager[Listening]:
+    """Serve the controller at HOST:PORT while the block runs.
+
+    Raises:
+        ConfigError: the address cannot be bound; it is named.
+    """
+    return listening(
+        address,
+        pb.DESCRIPTOR.services_by_name["ControllerService"].full_name,
+        lambda server: add_ControllerServiceServicer_to_server(servicer, server),
+    )

@@ -1,7 +1,7 @@
 """Emulated users: each a real gRPC client that asks, uploads, fetches, checks and reports.
 
-Owns a request's way as its user sees it, on one monotonic clock. The air is emulated by waiting:
-the upload here, the download by the node, which paces its bytes at the granted rate.
+Responsible for a request's way as its user sees it, on one monotonic clock. The air is emulated by
+waiting: the upload here, the download by the node, which paces its bytes at the granted rate.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from controller.cell.dynamics import split_latency
 from controller.cell.workload import Arrival
 from controller.record.config import DeadlinesConfig
 from controller.testbed.clients import ControllerClient
@@ -118,24 +117,17 @@ class User:
         node = await self._node(grant)
         fetched = await fetch(node, submission, grant, self._deadlines.grant_s)
         total_s = time.perf_counter() - began_s
-        latency = split_latency(
-            total_s,
-            wait_s=granted_s - began_s,
-            upload_s=uploaded_s - granted_s,
-            timings=fetched.done.timings,
-        )
         self._on_image(submission.request_id, fetched.data)
         await self._controller.report(
             Outcome(
                 request_id=submission.request_id,
                 timings=fetched.done.timings,
-                wait_s=latency.wait_s,
-                upload_s=latency.upload_s,
-                download_s=latency.download_s,
-                total_s=latency.total_s,
+                wait_s=granted_s - began_s,
+                upload_s=uploaded_s - granted_s,
+                total_s=total_s,
                 image_bytes=len(fetched.data),
                 sha256=fetched.done.sha256,
-                is_hit=fetched.is_hit and grant.role is Role.EDGE,
+                is_hit=fetched.is_hit,
             )
         )
         return Answer(fetched=fetched, grant=grant)

@@ -3,7 +3,6 @@
 Owns which folder fits which setting, and refuses the others by naming both sides. Refuses to train.
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import torch
 
 from controller.cell.config import RadioConfig
 from controller.cell.scenario import ScenarioConfig, read_models
-from controller.policies.policy import ForOneRun
 from controller.training import run_folder as records
 from controller.training.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
 from protos.config import ConfigError
@@ -45,29 +43,36 @@ def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
 
 
 def for_run(
-    folder: Path, *, models: Collection[str], num_nodes: int, radio: RadioConfig, slot_s: float
-) -> ForOneRun:
+    folder: Path,
+    *,
+    model_ids: tuple[str, ...],
+    num_nodes: int,
+    history_frames: int,
+    radio: RadioConfig,
+    slot_s: float,
+) -> LearnedPolicy:
     """Return the same policy for a run of its own cell and clock.
 
     Sets the number of torch's threads to 1, so that a decision waits for no core.
 
     Args:
-        folder: of the training.
-        models: that the run serves.
+        folder: of the training run.
+        model_ids: that the run serves, in the order of its arrays.
         num_nodes: edge nodes of the run.
+        history_frames: whose request counts the run shows.
         radio: the run's cell, which channel gains are read against.
         slot_s: length of the run's slots.
 
     Raises:
-        ConfigError: as above; other models or another number of edge nodes than trained for.
+        ConfigError: as above; other models, another number of edge nodes or of history frames than
+            trained for.
     """
     trained_on = records.read_scenario(folder)
-    table = read_models(trained_on)
-    _require_same("models", tuple(sorted(table.model_ids)), tuple(sorted(models)), folder)
+    _require_same("models", read_models(trained_on).model_ids, model_ids, folder)
     _require_same("edge nodes", trained_on.num_nodes, num_nodes, folder)
+    _require_same("history_frames", trained_on.history_frames, history_frames, folder)
     torch.set_num_threads(1)
-    policy = load(folder, replace(trained_on, radio=radio, slot_s=slot_s))
-    return ForOneRun(policy, table, trained_on.history_frames)
+    return load(folder, replace(trained_on, radio=radio, slot_s=slot_s))
 
 
 def _require_same(what: str, trained: object, used: object, folder: Path) -> None:

@@ -1,26 +1,23 @@
-"""The simulator as others know it: two Gymnasium environments, and the Testbed of a run.
+"""The simulator as two Gymnasium environments, each of one cell.
 
-Owns these adapters. Refuses to simulate (simulator.py) and to decide. Each holds one environment.
+Responsible for the adapters. Not: simulating (simulator.py), deciding.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from controller.cell.dynamics import CAUSES, ModelTable
+from controller.cell.dynamics import ModelTable
 from controller.cell.observations import (
     CONTEXT_FEATURES,
     FEATURE_HIGH,
     FEATURE_LOW,
-    MISS,
     RAW_ACTION,
     USER_FEATURES,
-    AllocationArrays,
     Features,
-    SlotArrays,
     action_mask,
     fitted,
     frame_features,
@@ -29,18 +26,9 @@ from controller.cell.observations import (
     subsets,
 )
 from controller.cell.scenario import ScenarioConfig
-from controller.cell.simulator import Outcomes, Simulator
-from controller.cell.spaces import (
-    Allocation,
-    CacheDecision,
-    FrameObservation,
-    NodeCacheState,
-    RequestObservation,
-    SlotObservation,
-)
+from controller.cell.simulator import Simulator
 from controller.policies import amender
-from controller.policies.baselines import Allocating, Caching
-from controller.record.request_log import RequestRecord
+from controller.policies.policy import Allocating, Caching
 from protos.seeds import stream
 
 
@@ -58,7 +46,7 @@ class SlotEnvironment(gymnasium.Env[Features, NDArray[np.float32]]):
         self,
         scenario: ScenarioConfig,
         table: ModelTable,
-        caching: Callable[[Simulator, np.random.Generator], Caching],
+        caching: Callable[[np.random.Generator], Caching],
         seed: int = 0,
     ) -> None:
         self._scenario = scenario
@@ -91,7 +79,7 @@ class SlotEnvironment(gymnasium.Env[Features, NDArray[np.float32]]):
 
     def _start(self, seed: int) -> None:
         self._simulator = Simulator(self._scenario, self._table, num_envs=1, seed=seed)
-        self._caching = self._build(self._simulator, stream(seed, "environment caching"))
+        self._caching = self._build(stream(seed, "environment caching"))
 
     def _observe(self) -> Features:
         simulator = self._simulator
@@ -158,140 +146,3 @@ class FrameEnvironment(gymnasium.Env[Features, Any]):
     def _observe(self) -> tuple[Features, dict[str, Any]]:
         frame = self._simulator.observe_frame()
         return frame_features(frame, self._scenario)[0], {"action_mask": action_mask(frame)[0]}
-
-
-class SimulatedTestbed:
-    """The Testbed of a run over a simulator: the same calls as the live system, at once answered.
-
-    Users and nodes are named as in the live system ("user-3", "edge-0").
-    """
-
-    __test__: ClassVar[bool] = False
-
-    def __init__(self, scenario: ScenarioConfig, table: ModelTable, seed: int) -> None:
-        self._scenario = scenario
-        self._table = table
-        self._simulator = Simulator(scenario, table, num_envs=1, seed=seed)
-        self._nodes = tuple(f"edge-{index}" for index in range(scenario.num_nodes))
-        self._slot: SlotArrays | None = None
-        self._observed: SlotObservation | None = None
-        self._ended: list[RequestRecord] = []
-
-    async def observe_frame(self, frame: int) -> FrameObservation:
-        """Return what is known at the frame's begin."""
-        known, table = self._simulator.observe_frame(), self._table
-        if frame != known.frame:
-            raise ValueError(f"the next frame is {known.frame}, got {frame}")
-        past = known.request_counts[0, -frame:] if frame else known.request_counts[0, :0]
-        used = known.caches[0] @ table.resident_bytes
-        return FrameObservation(
-            frame=frame,
-            models=table.model_ids,
-            request_counts=tuple(tuple(counts) for counts in past.tolist()),
-            model_bytes=tuple(table.resident_bytes.tolist()),
-            load_s=tuple(table.load_s.tolist()),
-            nodes=tuple(
-                NodeCacheState(
-                    node_id=name,
-                    capacity_bytes=known.capacity_bytes,
-                    free_bytes=known.capacity_bytes - int(used[index]),
-                    resident=tuple(
-                        table.model_ids[model] for model in np.flatnonzero(known.caches[0, index])
-                    ),
-                )
-                for index, name in enumerate(self._nodes)
-            ),
-        )
-
-    async def apply_cache(self, decision: CacheDecision) -> None:
-        """Make the nodes hold what was decided; a node that is not named keeps what it has."""
-        caches = self._simulator.observe_frame().caches.copy()
-        for name, models in decision.resident.items():
-            held = [model_id in models for model_id in self._table.model_ids]
-            caches[0, self._nodes.index(name)] = held
-        self._simulator.apply_caches(caches)
-
-    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
-        """Return the requests that wait when the slot begins."""
-        arrays = self._slot = self._simulator.observe_slot()
-        bounds = self._scenario.allocation
-        self._observed = SlotObservation(
-            frame=frame,
-            slot=slot,
-            requests=tuple(
-                self._request(arrays, int(user), f"f{frame}s{slot}u{user}")
-                for user in np.flatnonzero(arrays.asks[0])
-            ),
-            min_num_steps=bounds.min_num_steps,
-            max_num_steps=bounds.max_num_steps,
-            compute_budget_s=bounds.compute_budget_s,
-        )
-        return self._observed
-
-    def _request(self, slot: SlotArrays, user: int, request_id: str) -> RequestObservation:
-        table, model, node = self._table, slot.models[0, user], slot.nodes[0, user]
-        a1, a2, a3, a4 = table.curve[model].tolist()
-        return RequestObservation(
-            request_id=request_id,
-            user_id=f"user-{user}",
-            model_id=table.model_ids[model],
-            node_id="" if node == MISS else self._nodes[node],
-            gain=float(slot.gains[0, user]),
-            waiting_s=float(slot.waiting_s[0, user]),
-            curve=(a1, a2, a3, a4),
-            step_s=float(table.step_s[model]),
-            overhead_s=float(table.overhead_s[model]),
-            image_bytes=float(table.image_bytes[model]),
-        )
-
-    async def apply_allocation(self, allocation: Allocation) -> None:
-        """Serve the observed requests; no image gets more steps than its model takes.
-
-        Raises:
-            ValueError: no slot was observed.
-        """
-        slot, observed = self._slot, self._observed
-        if slot is None or observed is None:
-            raise ValueError("apply_allocation needs an observe_slot before it")
-        shares, steps = np.zeros(slot.asks.shape), slot.max_num_steps.copy()
-        shares[slot.asks] = allocation.shares
-        steps[slot.asks] = np.minimum(allocation.num_steps, slot.max_num_steps[slot.asks])
-        outcomes = self._simulator.apply_allocations(
-            AllocationArrays(shares=shares, num_steps=steps)
-        )
-        users = np.flatnonzero(slot.asks[0])
-        self._ended += [
-            self._row(observed, outcomes, request, int(user))
-            for request, user in zip(observed.requests, users, strict=True)
-        ]
-        self._slot = self._observed = None
-
-    def _row(
-        self, slot: SlotObservation, outcomes: Outcomes, request: RequestObservation, user: int
-    ) -> RequestRecord:
-        measured = (*CAUSES, "total_s", "quality", "utility")
-        values: dict[str, Any] = {n: float(getattr(outcomes, n)[0, user]) for n in measured}
-        return RequestRecord(
-            request_id=request.request_id,
-            user_id=request.user_id,
-            model_id=request.model_id,
-            prompt="",
-            seed=0,
-            submitted_utc="",
-            frame=slot.frame,
-            slot=slot.slot,
-            status="served",
-            node_id=request.node_id or "cloud",
-            role="edge" if request.is_hit else "cloud",
-            is_hit=request.is_hit,
-            num_tries=1,
-            num_steps=int(outcomes.num_steps[0, user]),
-            upload_bytes=self._scenario.workload.upload_bytes,
-            image_bytes=round(request.image_bytes),
-            **values,
-        )
-
-    async def collect_outcomes(self) -> tuple[RequestRecord, ...]:
-        """Return the requests that ended since the last call."""
-        ended, self._ended = tuple(self._ended), []
-        return ended

@@ -123,7 +123,7 @@ class CachingAgent:
             which[:, node : node + 1] = 1.0  # no column where there is one node
             seen.append(np.concatenate([known, which], axis=1))
             chosen = self._choose(seen[-1], frame, explore=explore)
-            caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes)
+            caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes[node])
         is_enumerated = isinstance(self.agent, Ddqn)
         return CachingDecision(
             features=np.stack(seen, axis=1),
@@ -268,13 +268,15 @@ def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:
 
 @dataclass(frozen=True, slots=True)
 class LearnedPolicy:
-    """Both agents as the ArrayPolicy that they are without exploration."""
+    """Both agents as the Policy that they are without exploration."""
 
     caching: CachingAgent
     allocation: AllocationAgent
 
     def decide_caches(self, frame: FrameArrays) -> Bools:
         """Return the caches [env, node, model]."""
+        if not len(frame.capacity_bytes):  # live, no edge node answers
+            return frame.caches
         return self.caching.decide(frame, explore=False).caches
 
     def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:

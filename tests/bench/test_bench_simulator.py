@@ -8,7 +8,7 @@ import pytest
 from controller.cell import scenario
 from controller.cell.observations import AllocationArrays, SlotArrays, slot_features
 from controller.cell.simulator import Simulator
-from controller.policies import oracle
+from controller.policies import exact
 from controller.policies.amender import amend
 from controller.policies.baselines import RandomCaching, equal
 from protos.seeds import stream
@@ -30,13 +30,13 @@ def test_slot_steps_per_cpu_second(capsys):
         return random_raw(slot)
 
     def best(slot: SlotArrays) -> AllocationArrays:
-        return oracle.allocate(slot, default)
+        return exact.allocate(slot, default)
 
     ways = {
         "random raw actions": random_raw,
         "the same, with features": random_raw_and_features,
         "equal": equal,
-        "oracle": best,
+        "exact": best,
     }
     sizes = (1, 64, 256, 1024)
     found = {

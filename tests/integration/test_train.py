@@ -101,7 +101,7 @@ def test_a_training_runs_goes_on_and_is_rated_beside_the_baselines(training, tmp
         for line in rated.stdout.splitlines()
         if line.startswith("|")
     }
-    assert (table["random-equal"], table["oracle-oracle"], table["oracle"]) == (
+    assert (table["random-equal"], table["clairvoyant-exact"], table["exact"]) == (
         "0.000",
         "1.000",
         "1.000",

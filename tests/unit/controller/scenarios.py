@@ -61,7 +61,7 @@ def slot(
     models: list[int], nodes: list[int] | None = None, *, gain=1.5e-14, num_nodes=1, **changes
 ) -> SlotArrays:
     """Return one environment's slot; -1 as model is a user who does not ask."""
-    asked = np.array([models])
+    asked = np.array([models], dtype=np.int64)
     setting = scenario(**changes)
     return slot_arrays(
         read_models(setting),

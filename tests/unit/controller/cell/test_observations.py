@@ -76,7 +76,7 @@ def test_a_frames_features_by_hand():
         table=table(),
         request_counts=np.array([[[0, 0, 0], [3, 1, 0]]]),
         caches=np.array([[[True, False, False]]]),
-        capacity_bytes=100,
+        capacity_bytes=np.array([100]),
     )
     features = seen.frame_features(frame, setting)[0]
     # shares of requests; cache; bytes of 100; loads of 10 s; free bytes
@@ -93,13 +93,22 @@ def test_too_many_subsets_are_refused():
 
 
 def test_sets_are_filled_in_order_while_models_fit():
-    # 60, 50 and 40 bytes into 100
-    orders = np.array([[0, 1, 2], [1, 2, 0], [2, 1, 0]])
-    assert seen.filled(orders, table(), 100).astype(int).tolist() == [
+    # 60, 50 and 40 bytes into 100, and in the last node into 40
+    frame = seen.FrameArrays(
+        frame=0,
+        table=table(),
+        request_counts=np.zeros((1, 2, 3), dtype=np.int64),
+        caches=np.zeros((1, 3, 3), dtype=bool),
+        capacity_bytes=np.array([100, 100, 40]),
+    )
+    orders = np.array([[[0, 1, 2], [1, 2, 0], [1, 2, 0]]])
+    assert seen.filled(orders, frame)[0].astype(int).tolist() == [
         [1, 0, 1],
         [0, 1, 1],
-        [0, 1, 1],
+        [0, 0, 1],
     ]
+    with pytest.raises(ValueError, match="an edge node holds 40 bytes, got 50 bytes"):
+        frame.validate(np.array([[[1, 0, 1], [0, 1, 1], [0, 1, 0]]], dtype=bool))
 
 
 def test_what_does_not_fit_is_left_out():
@@ -118,8 +127,8 @@ def test_what_does_not_fit_is_left_out():
         ([[-0.1, 0.5]], [[1, 1]], "shares must be >= 0 and sum to <= 1, got -0.1"),
         ([[0.6, 0.5]], [[1, 1]], "and 1.1"),
         ([[np.nan, 0.5]], [[1, 1]], "got nan"),
-        ([[0.5, 0.5]], [[0, 1]], r"num_steps must be 1\.\.max_num_steps, got 0 of 20"),
-        ([[0.5, 0.5]], [[1, 21]], "got 21 of 20"),
+        ([[0.5, 0.5]], [[0, 1]], r"num_steps must be 1\.\.20, got 0"),
+        ([[0.5, 0.5]], [[1, 21]], r"num_steps must be 1\.\.20, got 21"),
         ([[0.5, 0.5]], [[20, 6]], "has 3 s of compute, got 3.2 s"),
         ([[0.5]], [[1]], r"must be \(1, 2\), got \(1, 1\) and \(1, 1\)"),
     ],
@@ -128,3 +137,14 @@ def test_an_infeasible_allocation_is_named(shares, num_steps, complaint):
     action = seen.AllocationArrays(shares=np.array(shares), num_steps=np.array(num_steps))
     with pytest.raises(ValueError, match=complaint):
         action.validate(slot([0, 1]))
+
+
+def test_a_miss_gets_its_models_most_steps_and_nothing_less():
+    waiting = slot([2, 0], [seen.MISS, 0])  # c takes at most 8 steps
+    most, less = (
+        seen.AllocationArrays(shares=np.array([[0.5, 0.5]]), num_steps=np.array([[steps, 5]]))
+        for steps in (8, 7)
+    )
+    most.validate(waiting)
+    with pytest.raises(ValueError, match=r"num_steps must be 8\.\.8, got 7"):
+        less.validate(waiting)

@@ -4,8 +4,9 @@ import pytest
 from controller.cell.config import AllocationConfig
 from controller.cell.observations import MISS, FrameArrays
 from controller.cell.simulator import Simulator, serve
-from controller.policies import baselines, oracle
+from controller.policies import baselines, exact
 from controller.policies.baselines import Genetic, equal
+from controller.policies.policy import Caching
 from controller.policies.scores import run_episode
 from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
@@ -18,7 +19,7 @@ def frame(counts, held=(False, False, False), number=5) -> FrameArrays:
         table=table(),
         request_counts=np.array([counts]),
         caches=np.array([[held]]),
-        capacity_bytes=100,
+        capacity_bytes=np.array([100]),
     )
 
 
@@ -26,17 +27,16 @@ def names(caches) -> str:
     return "".join(name for name, is_held in zip("abc", caches[0, 0], strict=True) if is_held)
 
 
-def rule(name: str) -> baselines.Caching:
-    sim = Simulator(scenario(), table(), num_envs=1, seed=0)
-    return baselines.caching_rule(name, sim, stream(0, "policy"))
+def rule(name: str) -> Caching:
+    return baselines.build(name, scenario(), stream(0, "policy")).decide_caches
 
 
 @pytest.mark.parametrize(
     ("name", "counts", "held", "expected"),
     [
         # a, b, c have 60, 50, 40 of 100 bytes
-        ("popular", [[9, 0, 1], [0, 5, 2]], "", "ac"),  # 9, 5, 3
-        ("popular", [[0, 0, 1], [0, 5, 2]], "", "bc"),
+        ("most-popular", [[9, 0, 1], [0, 5, 2]], "", "ac"),  # 9, 5, 3
+        ("most-popular", [[0, 0, 1], [0, 5, 2]], "", "bc"),
         (
             "greedy",
             [[0, 0, 0], [6, 5, 1]],
@@ -84,17 +84,16 @@ def test_random_caching_varies_and_repeats_with_its_seed():
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_every_baseline_runs_an_episode_feasibly(name):
     sim = Simulator(scenario(num_nodes=2), table(), num_envs=3, seed=0)
-    found = run_episode(baselines.build(name, sim, stream(0, "policy")), sim)  # refused if not
+    policy = baselines.build(name, sim.scenario, stream(0, "policy"))
+    found = run_episode(policy, sim)  # refused if not
     assert found.num_requests > 0
     assert (found.hit_frac == 0) == name.startswith("cloud")
 
 
-def test_unknown_rules_are_named():
-    sim = Simulator(scenario(), table(), num_envs=1, seed=0)
-    with pytest.raises(ValueError, match="no caching rule 'best'; there are random, popular"):
-        baselines.build("best-equal", sim, stream(0, "policy"))
-    with pytest.raises(ValueError, match="no allocation rule 'fair'; there are equal, oracle"):
-        baselines.build("lru-fair", sim, stream(0, "policy"))
+@pytest.mark.parametrize("name", ["best-equal", "lru-fair", "oracle-exact", ""])
+def test_an_unknown_policy_is_refused_and_all_are_named(name):
+    with pytest.raises(ValueError, match=f"no policy '{name}'; there are random, most"):
+        baselines.split(name)
 
 
 def test_equal_allocation_by_hand():
@@ -114,6 +113,6 @@ def test_the_genetic_search_gets_close_to_the_optimum():
     def worth(found) -> float:
         return float(serve(asks, found, setting).reward[0])
 
-    best, floor = worth(oracle.allocate(asks, setting)), worth(equal(asks))
+    best, floor = worth(exact.allocate(asks, setting)), worth(equal(asks))
     found = worth(Genetic(setting, stream(0, "policy"))(asks))
     assert floor + 0.6 * (best - floor) < found <= best + 1e-3

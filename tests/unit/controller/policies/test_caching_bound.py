@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from controller.cell.observations import MISS
-from controller.policies import oracle
 from controller.policies.caching_bound import CachingBound, _hull_slopes, feasible_sets
+from controller.policies.exact import best_num_steps
 from protos.seeds import stream
 from tests.unit.controller.scenarios import MODELS, curves, scenario, slot, table
 
@@ -89,7 +89,7 @@ def test_a_sets_value_is_just_above_the_exact_slots(models):
     setting = scenario()
     planner = bound()
     asks = slot(models)
-    steps = oracle.best_num_steps(asks, setting.utility, num_cells=60)  # cells of 0.05 s: exact
+    steps = best_num_steps(asks, setting.utility, num_cells=60)  # cells of 0.05 s: exact
     quality = asks.table.quality[asks.models, steps]
     total_s = 0.5 + asks.step_s * steps  # overheads are part of a set's value, transfers are not
     exact = float((0.6 * quality - 0.4 * total_s / 10).sum())

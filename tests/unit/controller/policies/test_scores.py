@@ -43,10 +43,12 @@ def test_scores_are_normalised_and_a_scenario_without_headroom_is_refused():
 
 def test_an_episodes_means_are_those_of_its_requests():
     sim = Simulator(scenario(), table(), num_envs=4, seed=0)
-    found = scores.run_episode(baselines.build("popular-equal", sim, stream(0, "policy")), sim)
+    found = scores.run_episode(
+        baselines.build("most-popular-equal", scenario(), stream(0, "policy")), sim
+    )
 
     again = Simulator(scenario(), table(), num_envs=4, seed=0)
-    policy = baselines.build("popular-equal", again, stream(0, "policy"))
+    policy = baselines.build("most-popular-equal", scenario(), stream(0, "policy"))
     utilities, hits, rewards = [], [], []
     while not again.is_over:
         again.apply_caches(policy.decide_caches(again.observe_frame()))
@@ -65,7 +67,7 @@ def test_an_episodes_means_are_those_of_its_requests():
 
 def test_every_policy_is_measured_on_the_same_episode():
     here = episode()
-    best = baselines.allocation_rule("oracle", scenario(), here.rng)
+    best = baselines.allocation_rule("exact", scenario(), here.rng)
     one, other = here.measure_allocation(best), here.measure_allocation(baselines.equal)
     assert one.num_requests == other.num_requests
     assert one.hit_frac == other.hit_frac

@@ -1,6 +1,7 @@
 import pytest
 
 from controller.cell.config import ROOT
+from controller.cell.scenario import ScenarioConfig
 from controller.record.config import RunConfig
 from edge_node.config import NodeConfig
 from profiling import records
@@ -23,14 +24,6 @@ def test_the_nodes_that_a_shipped_run_starts_serve_what_its_profile_measured(fil
     for node in config.nodes:
         served = {model.model_id for model in configs.load(ROOT / node.start, NodeConfig).models}
         assert served == measured
-
-
-def test_the_demo_and_its_floor_differ_in_their_policy_alone():
-    files = (file for file in SHIPPED if file.stem in ("live-demo", "live-random"))
-    demo, random = (configs.load(file, RunConfig) for file in files)
-    assert (demo.policy, random.policy) == ("most-popular", "random")
-    fields = set(RunConfig.__dataclass_fields__) - {"policy"}
-    assert all(getattr(demo, name) == getattr(random, name) for name in fields)
 
 
 BASE = {
@@ -56,7 +49,8 @@ BASE = {
             "needs a checkpoint and no other policy takes one, got 't2drl' and ''",
         ),
         ({"checkpoint": "a"}, "no other policy takes one, got 'most-popular' and 'a'"),
-        ({"policy": "lru"}, "Invalid enum value 'lru'"),
+        ({"policy": "lru-best"}, "no policy 'lru-best'; there are random, most-popular, lru"),
+        ({"history_frames": 0}, "history_frames must be > 0, got 0"),
         ({"slot_s": "3"}, r"Expected `float`, got `str` - at `\$.slot_s`"),
         ({"slots": 3}, "unknown key 'slots'"),
         ({"radio": {"bandwith_hz": 1.0}}, "'radio.bandwith_hz'; did you mean 'bandwidth_hz'"),
@@ -78,3 +72,17 @@ def test_a_wrong_value_is_refused_by_name(changes, complaint):
 
 def test_the_base_of_these_cases_is_fine():
     assert configs.parse(BASE, RunConfig, "test").num_slots == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"), [("lru", "lru-equal"), ("lru-exact", "lru-exact"), ("t2drl", "t2drl")]
+)
+def test_a_policys_whole_name_says_how_it_allocates(name, whole):
+    changes = {"policy": name, "checkpoint": "run" if name == "t2drl" else ""}
+    assert configs.parse(BASE | changes, RunConfig, "test").policy_name == whole
+
+
+def test_a_run_and_its_cell_show_the_same_window_of_request_counts():
+    run = configs.parse(BASE, RunConfig, "test")
+    default = ScenarioConfig.__dataclass_fields__["history_frames"].default
+    assert run.scenario(1, 100).history_frames == run.history_frames == default

@@ -187,9 +187,9 @@ def test_the_course_rates_the_floor_0_and_the_oracle_1():
     allocations = {rating.policy: rating for rating in suite.allocations()}
 
     assert ratings["random-equal"].scores == (0.0, 0.0)
-    assert ratings["oracle-oracle"].score == pytest.approx(1.0)
+    assert ratings["clairvoyant-exact"].score == pytest.approx(1.0)
     assert allocations["equal"].scores == (0.0, 0.0)
-    assert allocations["oracle"].score == pytest.approx(1.0)
+    assert allocations["exact"].score == pytest.approx(1.0)
     assert ratings["cloud-equal"].mean("hit_frac") == 0.0
 
     def starved(slot):  # all bandwidth to one user

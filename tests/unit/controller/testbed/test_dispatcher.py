@@ -6,9 +6,9 @@ import dataclasses
 import pytest
 
 from controller.cell.config import RadioConfig
-from controller.cell.dynamics import CAUSES, model_curves
+from controller.cell.dynamics import CAUSES, model_curves, model_table
 from controller.cell.radio import RadioCell
-from controller.policies.policy import equal_allocation
+from controller.policies.baselines import equal
 from controller.record.config import DeadlinesConfig, LimitsConfig, NodeSpec, RunConfig
 from controller.record.request_log import RequestLog
 from controller.testbed.dispatcher import Dispatcher
@@ -42,12 +42,15 @@ class FakeRegistry:
     """An edge node "e" that holds "a", and a cloud "c" with everything; either may be missing."""
 
     def __init__(self) -> None:
-        self.edges = {"a": ["e"]}
+        self.held = {"a": ["e"]}
         self.has_cloud = True
         self.refreshed: list[str] = []
 
+    def edges(self) -> tuple[str, ...]:
+        return ("e", "f")
+
     def holders(self, model_id: str) -> list[str]:
-        return self.edges.get(model_id, [])
+        return self.held.get(model_id, [])
 
     def cloud(self, _model_id: str) -> str:
         return "c" if self.has_cloud else ""
@@ -69,8 +72,9 @@ class Bench:
         self.log, self.registry = log, FakeRegistry()
         cell = RadioCell(RadioConfig(), config.num_users, stream(0, "radio"))
         known = profile(model("a", max_num_steps=10), model("b"))
-        curves = {name: model_curves(known, name) for name in ("a", "b")}
-        self.dispatcher = Dispatcher(config, log, self.registry, cell, curves, SECRET)
+        models = [model_curves(known, name) for name in ("a", "b")]
+        table = model_table(models, config.allocation.max_num_steps)
+        self.dispatcher = Dispatcher(config, log, self.registry, cell, table, SECRET)
 
     def start(self, name: str = "r1", **changes) -> asyncio.Task:
         return asyncio.create_task(self.answers(name, **changes))
@@ -82,8 +86,7 @@ class Bench:
 
     async def slot(self) -> None:
         await asyncio.sleep(0)
-        observation = self.dispatcher.observe(0, 0)
-        self.dispatcher.grant(observation, equal_allocation(observation))
+        self.dispatcher.grant(equal(self.dispatcher.observe(0, 0)))
 
     async def granted(self, name: str = "r1", **changes) -> Grant:
         task = self.start(name, **changes)
@@ -119,9 +122,8 @@ def test_a_hit_is_granted_at_the_edge_and_closed_by_its_users_report(bench):
         grant = await b.granted()
         assert (grant.node_id, grant.address, grant.role) == ("e", "e:1", Role.EDGE)
         assert grant.num_steps == 10  # 20 of the slot, 10 of the model
-        assert b.dispatcher.num_running == 1
         b.dispatcher.report(outcome(image_bytes=5000))
-        assert b.dispatcher.num_running == 0
+        await asyncio.wait_for(b.dispatcher.drained(), 5)
         assert [row.request_id for row in b.dispatcher.take_ended()] == ["r1"]
         assert b.dispatcher.take_ended() == ()
 
@@ -188,7 +190,7 @@ def test_without_a_cloud_a_failed_edge_is_the_end(bench):
         b.registry.has_cloud = False
         (answer,) = await b.answers()
         assert answer.reason is RejectionReason.NO_NODE
-        assert b.dispatcher.num_running == 0
+        await asyncio.wait_for(b.dispatcher.drained(), 5)
 
     (row,) = bench(scenario)
     assert (row.status, row.reason) == ("failed", "e did not serve it, no cloud answers")
@@ -316,7 +318,7 @@ def test_closing_ends_what_is_granted_and_unreported(bench):
     async def scenario(b: Bench):
         await b.granted()
         assert b.dispatcher.close("the run was cut short") == 1
-        assert b.dispatcher.num_running == 0
+        await asyncio.wait_for(b.dispatcher.drained(), 5)
 
     (row,) = bench(scenario)
     assert (row.status, row.reason) == ("failed", "the run was cut short")
@@ -347,19 +349,19 @@ def test_requests_are_counted_by_model_since_the_last_look(bench):
         await b.granted("r1")
         await b.granted("r2", model_id="b")
         await b.granted("r3")
-        assert b.dispatcher.take_counts() == {"a": 2, "b": 1}
-        assert b.dispatcher.take_counts() == {}
+        assert b.dispatcher.take_counts().tolist() == [2, 1]
+        assert b.dispatcher.take_counts().tolist() == [0, 0]
 
     bench(scenario)
 
 
 def test_requests_are_spread_over_the_edges_that_hold_their_model(bench):
     async def scenario(b: Bench):
-        b.registry.edges = {"a": ["e", "f"]}
+        b.registry.held = {"a": ["e", "f"]}
         tasks = [b.start(f"r{number}") for number in range(2)]
         await asyncio.sleep(0)
         observed = b.dispatcher.observe(0, 0)
-        assert [request.node_id for request in observed.requests] == ["e", "f"]
+        assert observed.nodes.tolist() == [[0, 1]]
         await b.slot()
         await asyncio.gather(*tasks)
 
@@ -370,7 +372,7 @@ def test_a_user_from_outside_has_the_typical_channel(bench):
     async def scenario(b: Bench):
         tasks = [b.start("r1"), b.start("r2", user_id="visitor-0")]
         await asyncio.sleep(0)
-        own, typical = (request.gain for request in b.dispatcher.observe(0, 0).requests)
+        own, typical = b.dispatcher.observe(0, 0).gains[0]
         cell = b.dispatcher._cell
         assert (own, typical) == (cell.gains[0], cell.typical_gain)
         await b.slot()

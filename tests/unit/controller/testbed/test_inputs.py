@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from controller.cell.config import WorkloadConfig
+from controller.cell.config import AllocationConfig, WorkloadConfig
 from controller.record.config import NodeSpec, RunConfig
 from controller.testbed import inputs
 from profiling import records
@@ -65,23 +65,32 @@ def test_a_secret_that_is_none_is_refused(config, tmp_path, text, complaint):
         inputs.read(dataclasses.replace(config, ticket_secret_file=str(tmp_path / "secret")))
 
 
-def test_the_curves_are_those_of_the_models_served():
-    served = {"e": (info("b"),), "c": (info("b"), info("a"))}
-    curves = inputs.match(profile(model("a"), model("b"), model("c")), served, "p.json")
-    assert list(curves) == ["b", "a"]
+def match(served, *models):
+    config = RunConfig(
+        num_frames=1,
+        slots_per_frame=1,
+        slot_s=1.0,
+        num_users=1,
+        nodes=(NodeSpec(attach="127.0.0.1:1"),),
+        profile="p.json",
+        allocation=AllocationConfig(max_num_steps=60),
+    )
+    return inputs.match(profile(*models), served, config)
+
+
+def test_the_models_are_those_served_in_the_profiles_order():
+    found = match([(info("b"),), (info("b"), info("a"))], model("a"), model("b"), model("c"))
+    assert found.model_ids == ("a", "b")
 
 
 def test_no_model_gets_more_steps_than_the_profile_and_every_node_allow():
-    served = {"e": (info("a", 30), info("b", 90)), "c": (info("a", 40),)}
-    found = inputs.match(
-        profile(model("a", max_num_steps=50), model("b", max_num_steps=50)), served, "p.json"
-    )
-    assert {name: curves.max_num_steps for name, curves in found.items()} == {"a": 30, "b": 50}
+    served = [(info("a", 30), info("b", 90)), (info("a", 40),)]
+    found = match(served, model("a", max_num_steps=50), model("b", max_num_steps=50))
+    assert found.max_num_steps.tolist() == [30, 50]
 
 
 def test_a_profile_of_other_models_is_refused_and_both_sides_are_named():
-    served = {"e": (info("x"), info("a"))}
     with pytest.raises(
         ConfigError, match=r"p\.json .* lacks x; it holds a, b; the nodes serve x, a"
     ):
-        inputs.match(profile(model("a"), model("b")), served, "p.json")
+        match([(info("x"), info("a"))], model("a"), model("b"))

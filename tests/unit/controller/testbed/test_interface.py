@@ -1,32 +1,43 @@
 import asyncio
 
+import numpy as np
 import pytest
 
-from controller.cell.spaces import Allocation, CacheDecision
-from controller.policies.policy import MostPopularEqual
+from controller.cell.observations import AllocationArrays, FrameArrays
+from controller.policies.baselines import equal, most_popular
+from controller.policies.policy import Pair
 from controller.testbed.interface import run_frames
-from tests.unit.controller.observations import frame, request, slot_of
+from tests.unit.controller.scenarios import slot, table
+
+POLICY = Pair(most_popular, equal)
 
 
 class Script:
-    """A testbed that writes down what it is told."""
+    """A testbed that writes down what it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, models=(0,)) -> None:
         self.calls: list[str] = []
+        self.models = list(models)
 
-    async def observe_frame(self, number):
-        self.calls.append(f"frame {number}")
-        return frame(())
+    async def observe_frame(self, frame):
+        self.calls.append(f"frame {frame}")
+        return FrameArrays(
+            frame=frame,
+            table=table(),
+            request_counts=np.zeros((1, 2, 3), dtype=np.int64),
+            caches=np.zeros((1, 1, 3), dtype=bool),
+            capacity_bytes=np.array([100]),
+        )
 
-    async def apply_cache(self, decision):
-        self.calls.append(f"cache {','.join(decision.resident['e'])}")
+    async def apply_caches(self, caches):
+        self.calls.append(f"cache {caches[0, 0].astype(int).tolist()}")
 
-    async def observe_slot(self, number, slot):
-        self.calls.append(f"slot {number}.{slot}")
-        return slot_of(request(0, "e", 0.1))
+    async def observe_slot(self, frame, number):
+        self.calls.append(f"slot {frame}.{number}")
+        return slot(self.models)
 
-    async def apply_allocation(self, allocation):
-        self.calls.append(f"steps {allocation.num_steps[0]}")
+    async def apply_allocations(self, allocation):
+        self.calls.append(f"steps {allocation.num_steps[0, 0]}")
 
     async def collect_outcomes(self):
         return ()
@@ -34,33 +45,36 @@ class Script:
 
 def test_frames_hold_slots_and_every_decision_is_applied_in_turn():
     testbed = Script()
-    asyncio.run(run_frames(testbed, MostPopularEqual(), num_frames=2, slots_per_frame=2))
-    slots = [["slot {0}.0", "steps 20", "slot {0}.1", "steps 20"]] * 2
+    asyncio.run(run_frames(testbed, POLICY, num_frames=2, slots_per_frame=2))
+    slots = ["slot {0}.0", "steps 20", "slot {0}.1", "steps 20"]
     expected = [
-        line.format(number)
-        for number, lines in enumerate(slots)
-        for line in ["frame {0}", "cache a,c", *lines]
+        line.format(frame)
+        for frame in range(2)
+        for line in ["frame {0}", "cache [1, 0, 1]", *slots]
     ]
     assert testbed.calls == expected
 
 
-class Greedy(MostPopularEqual):
-    """Wants more than there is."""
+def test_a_slot_without_requests_needs_no_decision():
+    testbed = Script(models=())
+    asyncio.run(run_frames(testbed, POLICY, num_frames=1, slots_per_frame=2))
+    assert testbed.calls == ["frame 0", "cache [1, 0, 1]", "slot 0.0", "slot 0.1"]
 
-    def decide_cache(self, _observation):
-        return CacheDecision(resident={"e": ("a", "b", "c")})
+
+def everything(frame):
+    return np.ones_like(frame.caches)
 
 
-class Wasteful(MostPopularEqual):
-    """Gives more than there is."""
-
-    def decide_allocation(self, _observation):
-        return Allocation(shares=(2.0,), num_steps=(1,))
+def twice_the_band(seen):
+    return AllocationArrays(shares=np.full(seen.asks.shape, 2.0), num_steps=seen.max_num_steps)
 
 
 @pytest.mark.parametrize(
     ("policy", "calls"),
-    [(Greedy(), ["frame 0"]), (Wasteful(), ["frame 0", "cache a,c", "slot 0.0"])],
+    [
+        (Pair(everything, equal), ["frame 0"]),
+        (Pair(most_popular, twice_the_band), ["frame 0", "cache [1, 0, 1]", "slot 0.0"]),
+    ],
 )
 def test_an_infeasible_decision_is_never_applied(policy, calls):
     testbed = Script()

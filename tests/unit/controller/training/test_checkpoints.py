@@ -1,19 +1,17 @@
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
 
 from controller.cell.config import RadioConfig
 from controller.cell.simulator import Simulator
-from controller.policies.policy import RandomFeasible
+from controller.policies.policy import Pair
 from controller.policies.scores import run_episode
-from controller.record.config import NodeSpec, RunConfig
-from controller.testbed import run_policy
 from controller.testbed.interface import run_frames
+from controller.testbed.simulated import SimulatedTestbed
 from controller.training import checkpoints as files
-from controller.training.environments import SimulatedTestbed
 from protos.config import ConfigError
-from protos.seeds import stream
 from tests.unit.controller.scenarios import MODELS, curves, scenario, table
 from tests.unit.controller.trainings import told, trained
 
@@ -22,25 +20,6 @@ from tests.unit.controller.trainings import told, trained
 def folder(tmp_path_factory):
     """A training's folder, of the whole module."""
     return trained(tmp_path_factory.mktemp("runs"), num_episodes=2, evaluate_every=0)[1]
-
-
-def run_config(folder, **changes) -> RunConfig:
-    values = {
-        "num_frames": 3,
-        "slots_per_frame": 5,
-        "slot_s": 2.0,
-        "num_users": 4,
-        "policy": "t2drl",
-        "checkpoint": str(folder),
-        "nodes": (NodeSpec(attach="127.0.0.1:1"),),
-        "radio": scenario().radio,
-    }
-    return RunConfig(**(values | changes))
-
-
-def of_run(folder, models=("c", "a", "b"), num_nodes=1, **changes):
-    config = run_config(folder, **changes)
-    return run_policy.of_run(config, models, num_nodes, stream(0, "policy"))
 
 
 def test_a_loaded_policy_always_decides_alike(folder):
@@ -82,31 +61,40 @@ def test_a_training_without_a_checkpoint_is_refused_by_name(tmp_path):
         files.load(tmp_path)
 
 
-def test_a_run_that_names_it_is_decided_by_it_on_the_simulated_testbed(folder):
-    testbed = SimulatedTestbed(scenario(), table(), seed=0)
-    policy = of_run(folder)
-    held, shares = [], []
-    decide_cache, decide_allocation = policy.decide_cache, policy.decide_allocation
+def for_run(folder, **changes):
+    values = {
+        "model_ids": ("a", "b", "c"),
+        "num_nodes": 1,
+        "history_frames": 2,
+        "radio": scenario().radio,
+        "slot_s": 2.0,
+    }
+    return files.for_run(folder, **(values | changes))
 
-    def cache(observation):
-        held.append(decide_cache(observation))
+
+def test_a_run_that_names_it_is_decided_by_it_on_the_simulated_testbed(folder):
+    learned = for_run(folder)
+    held, shares = [], []
+
+    def cache(frame):
+        held.append(learned.decide_caches(frame))
         return held[-1]
 
-    def allocation(observation):
-        shares.append(decide_allocation(observation).shares)
-        return decide_allocation(observation)
+    def allocate(slot):
+        shares.append(learned.decide_allocations(slot))
+        return shares[-1]
 
-    policy.decide_cache, policy.decide_allocation = cache, allocation
-    asyncio.run(run_frames(testbed, policy, num_frames=3, slots_per_frame=5))
+    testbed = SimulatedTestbed(scenario(), table(), seed=0)
+    asyncio.run(run_frames(testbed, Pair(cache, allocate), num_frames=3, slots_per_frame=5))
 
-    assert len(held) == 3
-    assert len(shares) == 15
-    assert any(np.ptp(one) > 0.01 for one in shares if len(one) > 1)  # not equal shares
+    assert (len(held), len(shares)) == (3, 15)
+    given = [one.shares[one.shares > 0] for one in shares]
+    assert any(np.ptp(one) > 0.01 for one in given if len(one) > 1)  # not equal shares
 
 
 def test_the_runs_own_cell_is_what_gains_are_read_against(folder):
     radio = RadioConfig(transmit_power_w=0.5)
-    policy = of_run(folder, radio=radio, slot_s=0.7)._policy
+    policy = for_run(folder, radio=radio, slot_s=0.7)
 
     assert policy.allocation._scenario.radio == radio
     assert policy.caching._scenario.slot_s == 0.7
@@ -115,16 +103,25 @@ def test_the_runs_own_cell_is_what_gains_are_read_against(folder):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"models": ("a", "b")}, r"models \('a', 'b', 'c'\), here they are \('a', 'b'\)"),
+        ({"model_ids": ("a", "b")}, r"models \('a', 'b', 'c'\), here they are \('a', 'b'\)"),
+        ({"model_ids": ("b", "a", "c")}, r"here they are \('b', 'a', 'c'\)"),
         ({"num_nodes": 2}, "edge nodes 1, here they are 2"),
+        ({"history_frames": 4}, "history_frames 2, here they are 4"),
     ],
 )
 def test_a_run_of_another_setting_is_refused_with_both_sides_named(folder, changes, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        of_run(folder, **changes)
+        for_run(folder, **changes)
 
 
-def test_plain_policies_need_no_checkpoint(folder):
-    config = run_config(folder, policy="random", checkpoint="")
-    policy = run_policy.of_run(config, ("a",), 1, stream(0, "policy"))
-    assert isinstance(policy, RandomFeasible)
+@pytest.mark.parametrize("num_nodes", [0, 2])
+def test_nodes_that_are_lost_are_not_decided_for(folder, num_nodes):
+    seen = Simulator(scenario(num_nodes=max(1, num_nodes)), table(), num_envs=1, seed=0)
+    frame = seen.observe_frame()
+    if not num_nodes:
+        caches, room = frame.caches[:, :0], frame.capacity_bytes[:0]
+        frame = dataclasses.replace(frame, caches=caches, capacity_bytes=room)
+        assert for_run(folder).decide_caches(frame).shape == (1, 0, 3)
+    else:
+        with pytest.raises(ValueError, match="the agent caches on 1 nodes, got 2"):
+            for_run(folder).decide_caches(frame)

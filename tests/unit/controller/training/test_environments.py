@@ -1,19 +1,11 @@
-import asyncio
-import collections
-
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from controller.cell.dynamics import CAUSES
 from controller.policies import baselines
 from controller.policies.baselines import equal
-from controller.policies.policy import ForOneRun, MostPopularEqual, Policy, RandomFeasible
-from controller.record.request_log import RequestRecord
-from controller.testbed.interface import run_frames
-from controller.training.environments import FrameEnvironment, SimulatedTestbed, SlotEnvironment
-from protos.seeds import stream
+from controller.training.environments import FrameEnvironment, SlotEnvironment
 from tests.unit.controller.scenarios import scenario, table
 
 
@@ -21,7 +13,7 @@ def slot_environment(**changes) -> SlotEnvironment:
     return SlotEnvironment(
         scenario(**changes),
         table(**changes),
-        lambda simulator, rng: baselines.caching_rule("random", simulator, rng),
+        baselines.RandomCaching,
     )
 
 
@@ -88,44 +80,3 @@ def test_a_subset_that_does_not_fit_is_cut_and_the_mask_says_so():
 
     # a, b and c: b does not fit beside a; a and c do
     assert reward(0b111) == reward(0b101) != reward(0b110)
-
-
-def run(policy: Policy, seed: int = 0, **changes) -> list[RequestRecord]:
-    """Return the rows of a run, the last slot's included."""
-    testbed = SimulatedTestbed(scenario(**changes), table(**changes), seed)
-    rows: list[RequestRecord] = []
-    collect = testbed.collect_outcomes
-
-    async def kept() -> tuple[RequestRecord, ...]:
-        ended = await collect()
-        rows.extend(ended)
-        return ended
-
-    testbed.collect_outcomes = kept
-    asyncio.run(run_frames(testbed, policy, num_frames=3, slots_per_frame=5))
-    return rows
-
-
-@pytest.mark.parametrize("num_nodes", [1, 2])
-def test_a_run_on_the_simulated_testbed_ends_every_request_in_one_row(num_nodes):
-    rows = run(RandomFeasible(stream(0, "policy")), num_nodes=num_nodes)
-    assert 20 < len(rows) <= 60
-    assert max(collections.Counter(row.request_id for row in rows).values()) == 1
-    for row in rows:
-        assert row.status == "served"
-        assert row.is_hit == (row.role == "edge") == row.node_id.startswith("edge-")
-        assert sum(getattr(row, cause) for cause in CAUSES) == pytest.approx(row.total_s)
-        assert (row.backhaul_s > 0) != row.is_hit
-
-
-def test_the_plain_policy_and_its_array_form_make_the_same_run():
-    plain = run(MostPopularEqual())
-    arrays = run(ForOneRun(baselines.Pair(baselines.popular, equal), table(), history_frames=2))
-    assert plain == arrays
-    assert sum(row.is_hit for row in plain) > 10
-
-
-def test_frames_are_observed_in_order():
-    testbed = SimulatedTestbed(scenario(), table(), 0)
-    with pytest.raises(ValueError, match="the next frame is 0, got 1"):
-        asyncio.run(testbed.observe_frame(1))

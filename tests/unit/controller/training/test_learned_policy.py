@@ -11,9 +11,8 @@ from controller.agents.networks import NetConfig, slot_of
 from controller.agents.sequential_cache import SequentialCache
 from controller.cell.observations import action_mask, subsets
 from controller.cell.simulator import Simulator
-from controller.policies.policy import ForOneRun
 from controller.testbed.interface import run_frames
-from controller.training.environments import SimulatedTestbed
+from controller.testbed.simulated import SimulatedTestbed
 from controller.training.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
 from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
@@ -162,8 +161,7 @@ def test_a_slots_transition_holds_what_the_learner_reads():
 @pytest.mark.parametrize("num_nodes", [1, 2])
 def test_it_decides_a_run_on_the_simulated_testbed(num_nodes):
     testbed = SimulatedTestbed(scenario(num_nodes=num_nodes), table(), seed=0)
-    agents = LearnedPolicy(caching(num_nodes=num_nodes), allocation(num_nodes=num_nodes))
-    policy = ForOneRun(agents, table(), history_frames=2)
+    policy = LearnedPolicy(caching(num_nodes=num_nodes), allocation(num_nodes=num_nodes))
 
     asyncio.run(run_frames(testbed, policy, num_frames=3, slots_per_frame=5))  # validates all
 

@@ -27,7 +27,7 @@ def test_equal_allocation_gains_nothing_for_a_slot():
 
 
 def test_what_is_taken_off_does_not_depend_on_the_decision():
-    allocations = [baselines.equal(REQUESTS), baselines.allocation_rule("oracle", scenario(), None)]
+    allocations = [baselines.equal(REQUESTS), baselines.allocation_rule("exact", scenario(), None)]
     utilities = [utility_of(allocations[0]), utility_of(allocations[1](REQUESTS))]
     gains = [rewards_of(REQUESTS, utility, scenario(), "gain", "log") for utility in utilities]
 

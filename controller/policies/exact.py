@@ -1,7 +1,7 @@
 """The exact optimum of a slot's allocation, given the caches.
 
-Owns the two halves that a slot separates into. Refuses learning. (The clairvoyant choice of the
-caches is caching_bound.py's.)
+Responsible for the two halves that a slot separates into. It reads no more than a learner does, so
+it decides live as well. Not: the choice of the caches; caching_bound.py bounds that.
 
 Bandwidth: minimise sum_u T_u(b_u) over shares b_u >= 0 with sum_u b_u = 1, where T_u is a request's
 upload and download time. T_u is convex and falling, so at the optimum all slopes are equal:
