@@ -1,7 +1,7 @@
 """The radio cell: random waypoint walks, path loss, shadowing, fading, and Shannon's rate.
 
-Owns the channel of every user, all users (and, in a simulator, all environments) at once. Refuses
-to know requests or decisions.
+Responsible for the channels of all users (and, in a simulator, all environments) at once. Not:
+requests, decisions.
 
     g   channel power gain, unitless          P   transmit power, W
     b   share of the bandwidth, 0..1          W   bandwidth, Hz

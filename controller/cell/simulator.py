@@ -1,16 +1,16 @@
 """The simulated system: many environments side by side, in NumPy.
 
-Owns the order of a frame and a slot, the caches while they load, and where a request is served.
-Popularity and requests are workload.py's, channels radio.py's, latency and utility dynamics.py's:
-the formulas of the live system. Refuses to decide.
+Responsible for the order of a frame and a slot, and for the caches while they load. Popularity and
+requests are workload.py's, channels radio.py's, latency and utility dynamics.py's: the formulas of
+the live system. Not: deciding.
 
     observe_frame -> apply_caches, then for each slot observe_slot -> apply_allocations
 
 As in the live system: requests made during a slot are decided at its end; the first frame's models
-are loaded before the clock starts; later ones load one after another from the frame's begin, in the
-table's order, and miss until they are there; a model on several nodes is served by the one with the
-fewest requests so far. Departs: images of a slot run side by side within the compute budget, each
-step at its batch-1 cost, so queue_s is 0; load_s is 0, for loading models miss.
+are loaded before the clock starts; later ones load one after another from the start of the frame,
+in the table's order, and miss until they are there; a model on several nodes is served by the one
+with the fewest requests so far. Departs: images of a slot run side by side within the compute
+budget, each step at its batch-1 cost, so queue_s is 0; load_s is 0, for loading models miss.
 """
 
 from dataclasses import dataclass
@@ -155,7 +155,7 @@ class Simulator:
             (self.num_envs, scenario.history_frames, num_models), dtype=np.int64
         )
         self._caches = np.zeros((self.num_envs, scenario.num_nodes, num_models), dtype=bool)
-        self._ready_s = np.zeros(self._caches.shape)  # from the frame's begin until loaded
+        self._ready_s = np.zeros(self._caches.shape)  # from the start of the frame until loaded
         self._observed: SlotArrays | None = None
 
     def _draw_popularity(self) -> Array:
@@ -173,7 +173,7 @@ class Simulator:
         return np.stack(path, axis=1)
 
     def observe_frame(self) -> FrameArrays:
-        """Return what is known at the frame's begin."""
+        """Return what is known at the start of the frame."""
         return FrameArrays(
             frame=self._frame,
             table=self.table,
@@ -186,11 +186,11 @@ class Simulator:
         """Make the nodes hold [env, node, model]; what is new begins to load.
 
         Raises:
-            ValueError: not at a frame's begin, the episode is over, or infeasible caches.
+            ValueError: not at the start of a frame, the episode is over, or infeasible caches.
         """
         if self._is_decided or self.is_over:
             raise ValueError(
-                f"caches are decided once, at a frame's begin, got frame {self._frame} of "
+                f"caches are decided once, at the start of a frame, got frame {self._frame} of "
                 f"{self.scenario.num_frames}, slot {self._slot}"
             )
         self.observe_frame().validate(caches)

@@ -1,7 +1,7 @@
 """The requests of a run: who asks which model for what, and when.
 
-Owns popularity (Zipf; its skew follows a Markov chain over frames, its ranking drifts) and the
-draw of requests. Refuses to know how they are served. The same seed gives the same requests.
+Responsible for popularity (Zipf; its skew follows a Markov chain over frames, its ranking drifts)
+and the draw of requests: the same seed gives the same ones. Not: how they are served.
 """
 
 from dataclasses import dataclass

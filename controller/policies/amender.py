@@ -1,7 +1,8 @@
 """The action amender: any finite raw action becomes a feasible allocation.
 
-Owns the map from a net's raw action to bandwidth shares on the simplex and integer denoising steps
-within every node's budget. Total: out-of-range values are clipped; what is not finite is refused.
+Responsible for the map from a net's raw action to bandwidth shares on the simplex and integer
+denoising steps within every node's budget. Total: out-of-range values are clipped; what is not
+finite is refused.
 
     raw bandwidth logit x   share = exp(LOGIT_SCALE x) / sum of the same over who asks
     raw steps y             fill = min(1, level * exp(WISH_SCALE y))

@@ -1,7 +1,7 @@
 """The clairvoyant caching bound: the best caches when the true popularity of every frame is known.
 
-Owns the choice of caches that nobody without that knowledge can beat on average. Refuses what it
-could not know: the requests themselves, of which it knows the probabilities only.
+Responsible for the caches that no policy without that knowledge can beat on average. Not: the
+requests themselves; it knows their probabilities only.
 
 A set of models is rated by its expected slot: over sampled requests, misses pay for the cloud, and
 the hits' best value within the budget is taken from the dual of the knapsack's linear relaxation,
@@ -12,7 +12,7 @@ which is exact for the relaxation: the minimum lies at a slope of some model's c
 of these are tried. The best sequence of sets over the frames is then found by dynamic programming;
 while a frame's new models load, the set that is loaded so far counts.
 
-Bounds of it: with more than MAX_STATES feasible sets only the best of each frame take part in the
+Limits: with more than MAX_STATES feasible sets only the best of each frame take part in the
 sequence. With several nodes each node's sequence is optimised in turn with the others' fixed, which
 may end in a local optimum; a model that k nodes hold sends a k-th of its requests to each.
 """

@@ -158,7 +158,7 @@ class EvaluationEpisode:
         return stream(self._seed, "yard policy")
 
     def simulator(self) -> Simulator:
-        """Return a simulator at the begin of the episode."""
+        """Return a simulator at the start of the episode."""
         return Simulator(self._scenario, self._table, num_envs=self._num_envs, seed=self._seed)
 
     def measure(self, policy: Policy) -> Measured:

@@ -1,12 +1,12 @@
 """Live runs side by side: what each policy earned on the same users, requests and channels.
 
-    python -m controller compare runs/live-demo/* runs/live-random/*
+    python -m controller compare runs/live-demo/*
 
 Runs of one seed differ in nothing but their policy, so policies are compared seed by seed: with the
 policy of the first run that is named. Utilities are interquartile means over runs with their 95 %
 bootstrap interval, which says little of fewer than five; the other columns are plain means.
 
-Owns the table and which runs can be compared. Refuses to run and to draw.
+Responsible for the table and which runs can be compared. Not: running, drawing.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from controller.record.summary import Summary, summarise
 from protos.config import ConfigError
 
 _HEADER = (
-    "| policy | runs | requests | utility | 95 % | over {} | 95 % | hits | quality | steps "
-    "| latency, s | not served |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| policy | runs | requests | utility | 95 % | gain over {} | 95 % | hit ratio | quality "
+    "| steps | latency, s | not served |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -83,14 +83,14 @@ def table(runs: Sequence[Run]) -> str:
     _require_alike(runs)
     by_policy: dict[str, dict[int, Run]] = {}
     for run in runs:
-        known = by_policy.setdefault(run.config.policy, {})
+        known = by_policy.setdefault(run.config.policy_name, {})
         if run.config.seed in known:
             raise ConfigError(
                 f"{known[run.config.seed].folder} and {run.folder} are both of policy "
-                f"{run.config.policy} and seed {run.config.seed}"
+                f"{run.config.policy_name} and seed {run.config.seed}"
             )
         known[run.config.seed] = run
-    first = runs[0].config.policy
+    first = runs[0].config.policy_name
     rows = [_row(name, of_policy, by_policy[first]) for name, of_policy in by_policy.items()]
     return "\n".join([_HEADER.format(first), *rows])
 

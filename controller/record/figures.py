@@ -1,4 +1,4 @@
-"""The report's figures, drawn from rows alone."""
+"""The report's figures, drawn from the records alone."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -85,7 +85,7 @@ def _overview(config: RunConfig, rows: Sequence[RequestRecord], name: str) -> li
         Paragraph(
             f"{config.num_users} emulated users sent {whole.num_requests} requests in "
             f"{config.num_frames} frames of {config.slots_per_frame} slots of {config.slot_s:g} s "
-            f"({seconds:g} s); policy {config.policy}, seed {config.seed}. "
+            f"({seconds:g} s); policy {config.policy_name}, seed {config.seed}. "
             f"{whole.num_served} were served, {whole.num_rejected} rejected, "
             f"{whole.num_failed} failed: every request has one row in requests.sqlite."
         ),

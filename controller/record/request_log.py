@@ -1,8 +1,8 @@
-"""The run's records: ``requests.sqlite``, exactly one row for each request.
+"""The run's records: ``requests.sqlite``, exactly one for each request.
 
-Owns the file. A row is inserted open at Submit and closed once, as served, rejected or failed with
-a reason; every change is committed at once, so a run that is killed keeps all of them. One thread
-writes; readers may open the file at any time (WAL).
+Responsible for the file. A record is inserted open at Submit and closed once, as served, rejected
+or failed with a reason; every change is committed at once, so a run that is killed keeps all of
+them. One thread writes; readers may open the file at any time (WAL).
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""A run's numbers from its rows: shares, means, quantiles. Pure; files are the report's."""
+"""A run's numbers from its records: shares, means, quantiles. Pure; files are the report's."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

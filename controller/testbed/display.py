@@ -1,6 +1,6 @@
 """What a run shows while it goes: a live table on a terminal, plain lines elsewhere.
 
-Owns words and layout. Refuses to know where the numbers come from.
+Responsible for wording and layout. Not: where the numbers come from.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The nodes of a run: where they are, what they hold, whether they answer.
 
-Owns liveness: a node lives while GetStatus answers or heartbeats come; who stays silent gets no
-more grants, and gets them again once it answers.
+Responsible for liveness: a node lives while GetStatus answers or heartbeats come; one that stays
+silent gets no more grants, and gets them again once it answers.
 """
 
 import asyncio

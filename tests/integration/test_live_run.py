@@ -19,6 +19,7 @@ from rich.console import Console
 
 from controller.cell import workload
 from controller.cell.dynamics import CAUSES
+from controller.policies import baselines
 from controller.record.config import DeadlinesConfig, RunConfig
 from controller.record.request_log import RequestLog
 from controller.testbed import inputs, run
@@ -243,6 +244,21 @@ def test_the_most_asked_for_model_of_the_past_frames_is_held(tmp_path):
     assert misses
     assert all(row.model_id != held[row.frame] for row in misses if row.slot == 1)
     assert all(0 < row.wait_s < 3 * 0.15 for row in rows)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [*baselines.CACHINGS, *(f"{name}-exact" for name in baselines.CACHINGS), "static-genetic"],
+)
+def test_every_rule_decides_live_by_its_name(tmp_path, policy):
+    is_complete, folder = run_where_one_model_fits(tmp_path, num_frames=2, policy=policy)
+
+    assert is_complete
+    rows, caches, _ = rows_of(folder)
+    assert {row.status for row in rows} == {"served"}
+    held = {cache.models for cache in caches}
+    assert held == {""} if policy.startswith("cloud") else held <= {"tiny", "small"}
+    assert {row.num_steps for row in rows} <= set(range(1, 6))
 
 
 def test_nobody_is_sent_to_a_node_for_what_a_new_frame_evicts(tmp_path):

@@ -57,9 +57,9 @@ def test_policies_are_compared_seed_by_seed(leave):
     text = compare.table([compare.read(folder) for folder in folders])
 
     random, popular = ([cell.strip() for cell in line.split("|")] for line in text.split("\n")[2:])
-    assert random[1:7] == ["random", "2", "5", "0.150", "0.100 .. 0.200", ""]
+    assert random[1:7] == ["random-equal", "2", "5", "0.150", "0.100 .. 0.200", ""]
     assert popular[1:8] == [
-        *("most-popular", "3", "6", "0.300", "0.300 .. 0.300"),
+        *("most-popular-equal", "3", "6", "0.300", "0.300 .. 0.300"),
         *("0.150", "0.100 .. 0.200"),  # 0.3 - 0.1 and 0.3 - 0.2
     ]
     assert popular[-2] == "3"  # not served
@@ -69,7 +69,7 @@ def test_policies_are_compared_seed_by_seed(leave):
     ("changes", "said"),
     [
         ({"policy": "most-popular", "num_users": 2}, "num_users is 1 and 2"),
-        ({"policy": "random"}, "are both of policy random and seed 0"),
+        ({"policy": "random"}, "are both of policy random-equal and seed 0"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_named(leave, changes, said):
