@@ -67,7 +67,7 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "edge_node": ("edge_node.__main__", ("serve",)),
     "controller": (
         "controller.__main__",
-        ("run", "report", "compare", "levers", "train", "evaluate", "sweep"),
+        ("run", "report", "compare", "levers", "train", "evaluate", "sweep", "claims"),
     ),
     "profiling/fit_curves.py": ("profiling.fit_curves", ()),
 }
