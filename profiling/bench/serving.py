@@ -4,11 +4,11 @@ r"""Compare ways to serve one model, side by side in one run: throughput, latenc
     python -m profiling.bench.serving --model.source hub:OWNER/NAME \
         --model.width-px 512 --model.height-px 512             any model of a known family
 
-Contenders: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
+Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
 wait, padded to the longest step count among them; (c) the edge node's engine in this process;
 (d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
 counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson arrivals.
-Rounds alternate between contenders, so that a busy machine hits all of them alike.
+Rounds alternate between backends, so that a busy machine hits all of them alike.
 Writes serving.json, serving.md and serving.png.
 """
 
