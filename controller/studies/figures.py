@@ -1,11 +1,11 @@
 """A study's figure: scores while learning, or what each value alone leads to.
 
-Owns pictures. Refuses to read configurations, to train and to rate.
+Responsible for pictures. Not: reading configurations, training, rating.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,14 +14,12 @@ from matplotlib.figure import Figure
 
 from controller.policies.evaluation import Rating
 from controller.policies.scores import Estimate, estimate
-from controller.studies.results import baselines, labelled, records, scenario_results
-from controller.studies.study import SCENARIO, Cell, CellRecord, StudyConfig, Value
+from controller.studies.results import CellRecord, StudyRecords, scenario_results
+from controller.studies.study import SCENARIO, Cell, StudyConfig, Value, labelled
 
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
-_LINES = {"greedy-oracle": ":", "greedy-equal": "--", "lru-equal": "-."}
+_LINES = {"greedy-exact": ":", "greedy-equal": "--", "lru-equal": "-."}
 """Baselines that figures show: how T2DRL's caching and allocation compare with plain ones."""
-_Ratings: TypeAlias = dict[str, dict[Any, list[Rating]]]
-"""Of a name, by a value's place on the x axis."""
 _QUANTITIES = {
     "score": "normalised score",
     "utility": "utility",
@@ -31,35 +29,36 @@ _QUANTITIES = {
 }
 
 
-def draw(study: StudyConfig, cells: Sequence[Cell], results: Path) -> Figure:
+def draw(study: StudyConfig, cells: Sequence[Cell], records: StudyRecords) -> Figure:
     """Return the figure of what is recorded so far."""
     figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(study.title)
     if study.one_at_a_time:
-        _draw_values(figure, study, cells, results)
+        _draw_values(figure, study, cells, records)
     else:
-        _draw_learning(figure, cells, results)
+        _draw_learning(figure, cells, records)
     return figure
 
 
-def _draw_learning(figure: Figure, cells: Sequence[Cell], results: Path) -> None:
-    found = list(scenario_results(cells, results))
+def _draw_learning(figure: Figure, cells: Sequence[Cell], records: StudyRecords) -> None:
+    found = list(scenario_results(cells, records))
     if not found:
         return
     figure.set_size_inches(4.2 * len(found), 5.4)
     panels = figure.subplots(2, len(found), squeeze=False, sharex="col", sharey="row")
-    for (whole, allocation), place in zip(panels.T, found, strict=True):
-        whole.set_title(place.name, fontsize=10)
-        for colour, trained in zip(_COLOURS, place.trained, strict=False):
-            label = f"{trained.name} ({len(trained.records)} seeds)"
-            _learning_curve(whole, trained.records, "score", label, colour)
-            _learning_curve(allocation, trained.records, "allocation_score", label, colour)
-        for rating in place.baselines.whole if place.baselines else ():
-            if rating.policy in _LINES:
-                style = _LINES[rating.policy]
-                whole.axhline(rating.score, color="0.4", ls=style, lw=1, label=rating.policy)
-        allocation.set_xlabel("minutes of one core")
+    for (whole, allocation), scenario in zip(panels.T, found, strict=True):
+        whole.set_title(scenario.name, fontsize=10)
+        trained = [policy for policy in scenario.policies if policy.records]
+        for colour, policy in zip(_COLOURS, trained, strict=False):
+            label = f"{policy.name} ({len(policy.records)} seeds)"
+            _learning_curve(whole, policy.records, "score", label, colour)
+            _learning_curve(allocation, policy.records, "allocation_score", label, colour)
+        for policy in scenario.policies:
+            if style := _LINES.get(policy.name):
+                mean = float(np.mean(policy.scores))
+                whole.axhline(mean, color="0.4", ls=style, lw=1, label=policy.name)
+        allocation.set_xlabel("CPU time (min)")
         whole.legend(frameon=False, fontsize=7, loc="lower right")
     for axes, label in zip(panels[:, 0], ("normalised score", "allocation score"), strict=True):
         axes.set_ylabel(label)
@@ -67,57 +66,63 @@ def _draw_learning(figure: Figure, cells: Sequence[Cell], results: Path) -> None
 
 
 def _learning_curve(
-    axes: Axes, recorded: Sequence[CellRecord], quantity: str, label: str, colour: str
+    axes: Axes, records: Sequence[CellRecord], quantity: str, label: str, colour: str
 ) -> None:
     """Draw the estimate over seeds at each evaluation."""
-    evaluations = list(zip(*(record.points for record in recorded), strict=True))
+    evaluations = list(zip(*(record.curve for record in records), strict=True))
     minutes = [float(np.mean([point.cpu_s for point in points])) / 60 for points in evaluations]
     scores = [[getattr(point, quantity) for point in points] for points in evaluations]
     _band(axes, minutes, [estimate(one) for one in scores], label, colour)
 
 
-def _draw_values(figure: Figure, study: StudyConfig, cells: Sequence[Cell], results: Path) -> None:
-    """Draw a column for each key of ``alone`` and a row for each quantity."""
-    figure.set_size_inches(2.9 * len(study.one_at_a_time), 2.0 * len(_QUANTITIES) + 0.6)
-    panels = figure.subplots(
-        len(_QUANTITIES), len(study.one_at_a_time), squeeze=False, sharex="col"
-    )
+def _draw_values(
+    figure: Figure, study: StudyConfig, cells: Sequence[Cell], records: StudyRecords
+) -> None:
+    """Draw a column for each key of ``one_at_a_time`` and a row for each quantity."""
+    shape = len(_QUANTITIES), len(study.one_at_a_time)
+    figure.set_size_inches(2.9 * shape[1], 2.0 * shape[0] + 0.6)
+    panels = figure.subplots(*shape, squeeze=False, sharex="col")
     for key, column in zip(study.one_at_a_time, panels.T, strict=True):
-        trained, plain = _against(key, cells, results)
+        ratings = _by_value(key, cells, records)
         for axes, quantity in zip(column, _QUANTITIES, strict=True):
-            _draw_panel(axes, trained, plain, quantity)
+            _draw_panel(axes, ratings, quantity)
         column[-1].set_xlabel(key.removeprefix(SCENARIO).rpartition(".")[2], fontsize=9)
     for axes, label in zip(panels[:, 0], _QUANTITIES.values(), strict=True):
         axes.set_ylabel(label, fontsize=9)
     panels[0, 0].legend(frameon=False, fontsize=6)
 
 
-def _against(key: str, cells: Sequence[Cell], results: Path) -> tuple[_Ratings, _Ratings]:
-    """Return what is recorded of trainings and of baselines, by name and by the key's value."""
-    trained: _Ratings = {}
-    plain: _Ratings = {}
+def _by_value(
+    key: str, cells: Sequence[Cell], records: StudyRecords
+) -> dict[str, dict[Any, list[Rating]]]:
+    """Return what is recorded by the policy's name and by the key's value on the x axis."""
+    found: dict[str, dict[Any, list[Rating]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if cell.one_at_a_time is None or cell.one_at_a_time[0] != key:
             continue
         x = _position(cell.one_at_a_time[1])
-        for record in records([cell], results):
-            name = labelled(cell.labels) or "T2DRL"
-            trained.setdefault(name, {}).setdefault(x, []).append(record.whole)
-        known = baselines(cell, results)
+        for record in records.of([cell]):
+            found[labelled(cell.labels) or "T2DRL"][x].append(record.whole)
+        known = records.baselines.get(cell.suite)
         for rating in known.whole if known else ():
-            plain.setdefault(rating.policy, {})[x] = [rating]
-    return trained, plain
+            if rating.policy in _LINES:
+                found[rating.policy][x] = [rating]
+    return found
 
 
-def _draw_panel(axes: Axes, trained: _Ratings, plain: _Ratings, quantity: str) -> None:
-    """Draw one quantity against one key's values: trainings with intervals, baselines."""
-    for colour, (name, by_x) in zip(_COLOURS, trained.items(), strict=False):
-        values = [estimate([_value(one, quantity) for one in by_x[x]]) for x in sorted(by_x)]
-        _band(axes, sorted(by_x), values, name, colour)
-    for policy, style in _LINES.items():
-        by_x = plain.get(policy, {})
-        values_of = [_value(by_x[x][0], quantity) for x in sorted(by_x)]
-        axes.plot(sorted(by_x), values_of, color="0.4", ls=style, lw=1, label=policy)
+def _draw_panel(axes: Axes, ratings: dict[str, dict[Any, list[Rating]]], quantity: str) -> None:
+    """Draw one quantity against one key's values: training runs with intervals, baselines."""
+    colours = iter(_COLOURS)
+    for name, by_x in sorted(ratings.items(), key=lambda one: one[0] in _LINES):
+        x = sorted(by_x)
+        values = [
+            [rating.score if quantity == "score" else rating.mean(quantity) for rating in by_x[one]]
+            for one in x
+        ]
+        if style := _LINES.get(name):
+            axes.plot(x, [one for (one,) in values], color="0.4", ls=style, lw=1, label=name)
+        else:
+            _band(axes, x, [estimate(one) for one in values], name, next(colours))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -138,10 +143,6 @@ def _band(
         axes.plot(x, middle, color=colour, label=label, marker=".", ms=4)
         axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _value(rating: Rating, quantity: str) -> float:
-    return rating.score if quantity == "score" else rating.mean(quantity)
 
 
 def _position(value: Value) -> float | str:

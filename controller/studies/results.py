@@ -1,96 +1,189 @@
-"""What is recorded of a study, by scenario and by point, for its table and its figure.
+"""What is recorded of a study, and its results by scenario and by policy.
 
-Owns reading, grouping and the interval over seeds. Refuses Markdown and pictures.
+    results/studies/STUDY.jsonl.gz        one line for each training run
+    results/studies/baselines.jsonl.gz    one line for each set of test episodes, of all studies
+
+A line holds the whole configuration, the manifest and the numbers of each episode: it is evidence
+by itself. Responsible for these files and for grouping. Not: Markdown (table.py), pictures.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import gzip
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from controller.studies.study import (
-    SCENARIO,
-    BaselineRecord,
-    Cell,
-    CellRecord,
-    Value,
-    read,
-    read_cell,
-)
+import msgspec
+import numpy as np
+
+from controller.policies.evaluation import Rating
+from controller.policies.scores import estimate
+from controller.studies.study import Cell, SuiteConfig, labelled
+from protos import config as configs
+from protos.config import ConfigError
+from protos.manifest import Manifest
+
+BASELINES = "baselines.jsonl.gz"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VariantResults:
-    """Trainings that differ in their seeds alone."""
+class CurvePoint:
+    """An evaluation during a training run, on the episode kept for this."""
+
+    episode: int
+    cpu_s: float
+    """CPU time so far, evaluations included."""
+    score: float
+    allocation_score: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellRecord:
+    """What a finished training run leaves."""
+
+    cell: Cell
+    manifest: Manifest
+    curve: tuple[CurvePoint, ...]
+    whole: Rating
+    """The trained policy on the test episodes."""
+    allocation: Rating
+    """The same with the optimal caches."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineRecord:
+    """What the baselines score on a scenario's test episodes."""
+
+    suite: SuiteConfig
+    manifest: Manifest
+    whole: tuple[Rating, ...]
+    allocation: tuple[Rating, ...]
+
+
+class StudyRecords:
+    """What is recorded of one study so far."""
+
+    def __init__(self, folder: Path, study: str) -> None:
+        """Read the records.
+
+        Raises:
+            ConfigError: a file that cannot be read, or one of something else.
+        """
+        self.folder, self.study = folder, study
+        runs, baselines = folder / f"{study}.jsonl.gz", folder / BASELINES
+        self.runs = {record.cell.key: record for record in read(runs, CellRecord)}
+        self.baselines = {record.suite: record for record in read(baselines, BaselineRecord)}
+
+    def add(self, record: CellRecord | BaselineRecord) -> None:
+        """Keep one more record, in its file too: whole or not at all."""
+        if isinstance(record, CellRecord):
+            self.runs[record.cell.key] = record
+            file = self.folder / f"{self.study}.jsonl.gz"
+        else:
+            self.baselines[record.suite] = record
+            file = self.folder / BASELINES
+        before = gzip.decompress(file.read_bytes()) if file.is_file() else b""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_bytes(gzip.compress(before + msgspec.json.encode(record) + b"\n", mtime=0))
+        part.rename(file)
+
+    def of(self, cells: Iterable[Cell]) -> tuple[CellRecord, ...]:
+        """Return the records that there are of some cells, each once."""
+        keys = dict.fromkeys(cell.key for cell in cells)
+        return tuple(self.runs[key] for key in keys if key in self.runs)
+
+
+def read(file: Path, kind: type[_T]) -> Iterator[_T]:
+    """Yield a file's records; none where there is no file.
+
+    Raises:
+        ConfigError: a file that cannot be read, or one of another kind; line and reason are named.
+    """
+    if not file.is_file():
+        return
+    try:
+        raw: list[Any] = [
+            json.loads(line) for line in gzip.decompress(file.read_bytes()).split(b"\n") if line
+        ]
+    except (OSError, EOFError, ValueError) as error:
+        raise ConfigError(f"cannot read the records {file}: {error}") from error
+    for number, one in enumerate(raw, 1):
+        yield configs.parse(one, kind, f"{file}:{number}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyResults:
+    """What is recorded of a baseline, or of training runs that differ in their seeds alone."""
 
     name: str
-    records: tuple[CellRecord, ...]
+    scores: tuple[float, ...]
+    """Of training runs: the mean score of each. Of a baseline: the score of each test episode."""
+    allocation_scores: tuple[float, ...] = ()
+    ratings: tuple[Rating, ...]
+    records: tuple[CellRecord, ...] = ()
+
+    def value(self, quantity: str) -> tuple[float, ...]:
+        """Return "score" or "allocation_score" with its interval, or the mean of anything else.
+
+        That is "cpu_s" of a training run, or one of Measured's numbers.
+        """
+        if quantity in ("score", "allocation_score"):
+            return estimate(getattr(self, f"{quantity}s"))
+        if quantity == "cpu_s":
+            return (float(np.mean([record.curve[-1].cpu_s for record in self.records])),)
+        return (float(np.mean([rating.mean(quantity) for rating in self.ratings])),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenarioResults:
-    """A scenario that anything is recorded of."""
+    """A scenario that anything is recorded of: training runs first, then baselines."""
 
     name: str
-    trained: tuple[VariantResults, ...]
-    baselines: BaselineRecord | None
+    policies: tuple[PolicyResults, ...]
 
 
-def scenario_results(cells: Sequence[Cell], folder: Path) -> Iterator[ScenarioResults]:
+def scenario_results(cells: Sequence[Cell], records: StudyRecords) -> Iterator[ScenarioResults]:
     """Yield the scenarios that anything is recorded of, in the study's order."""
-    for here in _grouped(cells, lambda cell: cell.baselines):
-        trained = tuple(
-            VariantResults(name=_point_name(alike), records=records(alike, folder))
-            for alike in _grouped(here, lambda cell: cell.group)
-        )
-        recorded = tuple(one for one in trained if one.records)
-        known = baselines(here[0], folder)
-        if recorded or known:
-            yield ScenarioResults(name=_place_name(here), trained=recorded, baselines=known)
+    for here in grouped(cells, lambda cell: cell.suite):
+        groups = grouped(here, lambda cell: cell.group)
+        policies = [
+            _trained(alike, recorded) for alike in groups if (recorded := records.of(alike))
+        ]
+        known = records.baselines.get(here[0].suite)
+        policies += [
+            PolicyResults(name=rating.policy, scores=rating.scores, ratings=(rating,))
+            for rating in (known.whole if known else ())
+        ]
+        if policies:
+            name = (
+                _common(here, lambda cell: cell.scenario_name) or Path(here[0].config.scenario).stem
+            )
+            yield ScenarioResults(name=name, policies=tuple(policies))
 
 
-def records(cells: Iterable[Cell], folder: Path) -> tuple[CellRecord, ...]:
-    """Return the records that there are of some trainings, each once."""
-    once = {cell.name: cell for cell in cells}.values()
-    return tuple(record for cell in once if (record := read_cell(cell, folder)))
-
-
-def baselines(cell: Cell, folder: Path) -> BaselineRecord | None:
-    """Return the record of the baselines on a training's test episodes."""
-    file = folder / f"{cell.baselines}.json"
-    return read(file, BaselineRecord) if file.is_file() else None
-
-
-def labelled(labels: Mapping[str, Value]) -> str:
-    """Return a point's name, such as "actor mlp, hidden 64"."""
-    return ", ".join(f"{key} {value}" for key, value in labels.items() if key != "scenario")
-
-
-def _grouped(cells: Sequence[Cell], key: Callable[[Cell], str]) -> Iterator[list[Cell]]:
-    groups: dict[str, list[Cell]] = {}
+def grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[list[Cell]]:
+    """Return the cells that share a key together, in order."""
+    groups: dict[Any, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
-    yield from groups.values()
+    return list(groups.values())
 
 
-def _point_name(alike: Sequence[Cell]) -> str:
-    """Return what differs in all of them; nothing does where several keys have their own value."""
-    names = {_name(cell) for cell in alike}
-    return (names.pop() if len(names) == 1 else labelled(alike[0].labels)) or "unchanged"
+def _trained(alike: Sequence[Cell], records: tuple[CellRecord, ...]) -> PolicyResults:
+    name = _common(alike, lambda cell: cell.variant) or labelled(alike[0].labels) or "unchanged"
+    return PolicyResults(
+        name=name,
+        scores=tuple(record.whole.score for record in records),
+        allocation_scores=tuple(record.allocation.score for record in records),
+        ratings=tuple(record.whole for record in records),
+        records=records,
+    )
 
 
-def _name(cell: Cell) -> str:
-    labels = dict(cell.labels)
-    if cell.one_at_a_time and not cell.one_at_a_time[0].startswith(SCENARIO):
-        labels[cell.one_at_a_time[0].rpartition(".")[2]] = cell.one_at_a_time[1]
-    return labelled(labels)
-
-
-def _place_name(here: Sequence[Cell]) -> str:
-    """Return the scenario's name with what was changed in it; several changes to nothing: none."""
-    names = {
-        f"{cell.place}, {cell.one_at_a_time[0].rpartition('.')[2]} {cell.one_at_a_time[1]}"
-        if cell.one_at_a_time and cell.one_at_a_time[0].startswith(SCENARIO)
-        else cell.place
-        for cell in here
-    }
-    return names.pop() if len(names) == 1 else here[0].place
+def _common(cells: Sequence[Cell], name: Callable[[Cell], str]) -> str:
+    """Return the name of all of them; "" where they have several, and so nothing differs."""
+    names = {name(cell) for cell in cells}
+    return names.pop() if len(names) == 1 else ""

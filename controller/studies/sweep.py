@@ -1,18 +1,18 @@
-"""All trainings of a study, each once, and their table and figure.
+"""All training runs of a study, each once, and their table and figure.
 
     python -m controller sweep --config actors.toml [--workers 1]
     python -m controller sweep --quick                    the same way, in less than two minutes
     python -m controller sweep --config actors.toml --report    only the table and the figure
     python -m controller sweep --config actors.toml --ray HOST:6379    on the hosts of a Ray cluster
 
-A finished training leaves its record in results/studies/STUDY and is not run again; one that was
-stopped goes on from its latest checkpoint, in runs/STUDY. Trainings are single-threaded; with
---workers several run side by side, each in a process of its own; with --ray as many as the cluster
-has cores. Its hosts need this project installed at the same commit; checkpoints stay where a
-training ran, records come here.
+A finished training run leaves its record in results/studies/STUDY.jsonl.gz and is not run again;
+one that was stopped goes on from its latest checkpoint, in runs/STUDY. Runs are single-threaded;
+with --workers several go side by side, each in a process of its own; with --ray as many as the
+cluster has cores. Its hosts need this project installed at the same commit; checkpoints stay where
+a training ran, records come here.
 
-Owns processes and which trainings are still to run. Refuses what a study is (study.py) and looks
-like (study_report.py).
+Responsible for processes and for which training runs are left. Not: what a study is (study.py) and
+looks like (table.py, figures.py).
 """
 
 import argparse
@@ -31,18 +31,10 @@ import torch
 from rich.console import Console
 
 from controller.cell.config import ROOT
-from controller.policies.evaluation import EvaluationSuite
+from controller.studies import study as studies
 from controller.studies import table
-from controller.studies.study import (
-    BaselineRecord,
-    Cell,
-    CellRecord,
-    CurvePoint,
-    StudyConfig,
-    cells,
-    read,
-    write,
-)
+from controller.studies.results import BaselineRecord, CellRecord, CurvePoint, StudyRecords
+from controller.studies.study import Cell, SuiteConfig
 from controller.training import checkpoints, run_folder, train
 from controller.training.metrics import Metrics
 from controller.training.train import Progress
@@ -50,7 +42,6 @@ from protos import config as configs
 from protos import logs, manifest
 from protos.config import ConfigError
 
-_STUDIES = Path(__file__).resolve().parents[1] / "configs" / "studies"
 _QUICK = Path("quick.toml")
 _PROG = "python -m controller sweep"
 Submit = Callable[..., Future[Any]]
@@ -76,7 +67,7 @@ def command(arguments: list[str]) -> int:
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
-        help="trainings side by side (all cores)",
+        help="training runs side by side (all cores)",
     )
     parser.add_argument(
         "--ray", metavar="ADDRESS", help='a Ray cluster\'s, or "local" (pip install .[ray])'
@@ -85,46 +76,42 @@ def command(arguments: list[str]) -> int:
     args = parser.parse_args(arguments)
     if args.workers < 1:
         parser.error(f"--workers must be >= 1, got {args.workers}")
-    file = configs.find(_QUICK if args.quick else args.config, _STUDIES)
-    study = configs.load(file, StudyConfig)
-    results, console = ROOT / study.results / file.stem, Console(highlight=False, soft_wrap=True)
-    todo = cells(study)
+    file = _QUICK if args.quick else args.config
+    study = studies.load(file)
+    todo, records = studies.cells(study), StudyRecords(ROOT / study.results, file.stem)
+    console = Console(highlight=False, soft_wrap=True)
     if not args.report:
         with _cluster(args.ray) if args.ray else _pool(args.workers) as submit:
-            for line in run(todo, results, submit):
+            for line in run(todo, records, submit):
                 console.print(line, markup=False)
-    text = table.write(study, todo, results)
-    console.print(f"{text}\n{results / table.TABLE}", markup=False)
+    written = table.write(study, todo, records)
+    console.print(f"{written.read_text()}\n{written}", markup=False)
     return 0
 
 
-def run(todo: Sequence[Cell], results: Path, submit: Submit) -> Iterator[str]:
+def run(todo: Sequence[Cell], records: StudyRecords, submit: Submit) -> Iterator[str]:
     """Train and rate what has no record yet; yield a line for each that is done."""
-    once = {cell.name: cell for cell in todo}  # several points may come to the same training
-    left = [cell for cell in once.values() if not _record(results, cell).is_file()]
-    yield f"{len(once) - len(left)} of {len(once)} trainings are recorded already"
+    once = {cell.key: cell for cell in todo}  # several variants may come to the same training run
+    left = [cell for key, cell in once.items() if key not in records.runs]
+    yield f"{len(once) - len(left)} of {len(once)} training runs are recorded already"
     began_s = time.perf_counter()
-    references = {cell.baselines: cell for cell in once.values()}
-    rating = {
-        submit(rate_baselines, cell): file
-        for name, cell in references.items()
-        if not (file := results / f"{name}.json").is_file()
-    }
-    training = {submit(run_cell, cell, results.name): cell for cell in left}
+    suites = dict.fromkeys(cell.suite for cell in todo if cell.suite not in records.baselines)
+    rating = [submit(rate_baselines, suite) for suite in suites]
+    training = [submit(run_cell, cell, records.study) for cell in left]
     num_done = 0
     for future in as_completed([*rating, *training]):
         record = future.result()
-        write(record, rating.get(future) or _record(results, training[future]))
-        if future in rating:  # these come first, and say nothing of how long a training takes
+        records.add(record)
+        if isinstance(record, BaselineRecord):  # these come first, and say nothing of a run's time
             if not num_done:
                 began_s = time.perf_counter()
             continue
         num_done += 1
         left_s = (time.perf_counter() - began_s) / num_done * (len(left) - num_done)
         yield (
-            f"{num_done}/{len(left)} {training[future].name}: score {record.whole.score:.3f}, "
-            f"allocation {record.allocation.score:.3f}, {record.points[-1].cpu_s:.0f} s of one "
-            f"core; about {left_s / 60:.0f} min left"
+            f"{num_done}/{len(left)} {record.cell.name} {record.cell.variant}: score "
+            f"{record.whole.score:.3f}, allocation {record.allocation.score:.3f}, "
+            f"{record.curve[-1].cpu_s:.0f} s of CPU time; about {left_s / 60:.0f} min left"
         )
 
 
@@ -159,64 +146,54 @@ def _cluster(address: str) -> Iterator[Submit]:
         ray.shutdown()
 
 
-def _record(results: Path, cell: Cell) -> Path:
-    return results / f"{cell.name}.json"
-
-
-def _suite(cell: Cell) -> EvaluationSuite:
-    return EvaluationSuite(cell.scenario, seeds=range(cell.test_episodes), num_envs=cell.test_envs)
-
-
-def rate_baselines(cell: Cell) -> BaselineRecord:
-    """Rate the baselines on a cell's test episodes."""
-    suite = _suite(cell)
+def rate_baselines(suite: SuiteConfig) -> BaselineRecord:
+    """Rate the baselines on some test episodes."""
+    episodes = suite.build()
     return BaselineRecord(
-        scenario=cell.config.scenario,
+        suite=suite,
         manifest=manifest.collect(),
-        whole=tuple(suite.baselines()),
-        allocation=tuple(suite.allocations()),
+        whole=tuple(episodes.baselines()),
+        allocation=tuple(episodes.allocations()),
     )
 
 
 def run_cell(cell: Cell, study: str) -> CellRecord:
     """Train a cell in its folder, from its latest checkpoint where there is one; rate it."""
-    folder = ROOT / cell.config.output / study / cell.name
+    folder, scenario = ROOT / cell.config.output / study / cell.name, cell.suite.scenario
     if not (folder / "config.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        run_folder.describe(folder, cell.config, cell.scenario)
+        run_folder.describe(folder, cell.config, scenario)
     logs.setup("INFO", folder / "events.log")
     torch.set_num_threads(1)
-    points = CurveRecorder(folder / "points.jsonl", cell)
-    train.train(cell.config, cell.scenario, folder, points)
-    policy = checkpoints.load(folder, cell.scenario)
-    suite = _suite(cell)
+    recorder = CurveRecorder(folder / "curve.jsonl", scenario.num_frames)
+    train.train(cell.config, scenario, folder, recorder)
+    policy, episodes = checkpoints.load(folder, scenario), cell.suite.build()
+    told = json.loads((folder / "manifest.json").read_bytes())
     return CellRecord(
-        labels=cell.labels,
-        one_at_a_time=cell.one_at_a_time,
-        config=cell.config,
-        manifest=read(folder / "manifest.json", manifest.Manifest),
-        points=tuple(points.points),
-        whole=suite.rate("t2drl", lambda _: policy),
-        allocation=suite.rate_allocation("t2drl", lambda _: policy.decide_allocations),
+        cell=cell,
+        manifest=configs.parse(told, manifest.Manifest, str(folder)),
+        curve=tuple(recorder.curve),
+        whole=episodes.rate("t2drl", lambda _: policy),
+        allocation=episodes.rate_allocation("t2drl", lambda _: policy.decide_allocations),
     )
 
 
 class CurveRecorder(Progress):
-    """Evaluations so far, with the seconds of one core that they took, kept across restarts."""
+    """Evaluations so far, with the CPU time that they took, kept across restarts."""
 
-    def __init__(self, file: Path, cell: Cell) -> None:
+    def __init__(self, file: Path, num_frames: int) -> None:
         super().__init__()
-        self._file, self._num_frames_each = file, cell.scenario.num_frames
-        self.points: list[CurvePoint] = []
+        self._file, self._num_frames_each = file, num_frames
+        self.curve: list[CurvePoint] = []
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Drop what a crash left behind after the checkpoint."""
         super().begin(num_done, num_frames)
         lines = self._file.read_text().splitlines() if self._file.is_file() else []
         known = [configs.parse(json.loads(line), CurvePoint, str(self._file)) for line in lines]
-        self.points = [one for one in known if one.episode * self._num_frames_each <= num_done]
-        self._file.write_text("".join(map(_line, self.points)))
-        before_s = self.points[-1].cpu_s if self.points else 0.0
+        self.curve = [one for one in known if one.episode * self._num_frames_each <= num_done]
+        self._file.write_text("".join(map(_line, self.curve)))
+        before_s = self.curve[-1].cpu_s if self.curve else 0.0
         self._offset_s = before_s - time.process_time()
 
     def show(self, num_done: int, row: Metrics) -> None:
@@ -229,7 +206,7 @@ class CurveRecorder(Progress):
             score=row["evaluation/score"],
             allocation_score=row["evaluation/allocation_score"],
         )
-        self.points.append(point)
+        self.curve.append(point)
         with self._file.open("a") as stream:
             stream.write(_line(point))
 

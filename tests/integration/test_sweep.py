@@ -1,15 +1,17 @@
-"""Studies as users run them, on a tiny synthetic scenario: each training once, whatever happens."""
+"""Studies as users run them, on a tiny synthetic scenario: each run once, whatever happens."""
 
 import dataclasses
 import json
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from controller import __main__ as command
 from controller.studies import sweep
-from controller.studies.study import Cell, CellRecord, StudyConfig, cells, read
+from controller.studies.results import BASELINES, CellRecord, read
+from controller.studies.study import Cell, StudyConfig, cells
 from controller.training import train
 from protos import config as configs
 from tests.integration.test_train import SCENARIO
@@ -53,55 +55,77 @@ def first_cell(file: Path) -> Cell:
 
 
 @pytest.mark.slow
-def test_a_study_runs_each_training_once_and_reports_from_the_records(file, capsys):
+def test_a_study_runs_each_cell_once_and_reports_from_the_records(file, capsys):
     arguments = ["sweep", "--config", str(file)]
-    results = file.parent / "results" / "actors"
+    results = file.parent / "results"
+    files = runs, baselines = results / "actors.jsonl.gz", results / BASELINES
+    page, figure = results / "actors.md", results / "actors.png"
 
     assert command.main([*arguments, "--workers", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "0 of 4 trainings are recorded already" in printed
+    assert "0 of 4 training runs are recorded already" in printed
     assert "4/4 " in printed
-    records = [read(one, CellRecord) for one in sorted(results.glob("*-s*.json"))]
+    records = list(read(runs, CellRecord))
     assert len(records) == 4
-    assert all([point.episode for point in one.points] == [1, 2] for one in records)
+    assert all([point.episode for point in one.curve] == [1, 2] for one in records)
 
-    (results / "scores.png").unlink()
-    table = (results / "table.md").read_text()
+    figure.unlink()
+    table = page.read_text()
     assert command.main([*arguments, "--report"]) == 0
-    assert (results / "table.md").read_text() == table
-    assert (results / "scores.png").read_bytes().startswith(b"\x89PNG")
+    assert page.read_text() == table
+    assert figure.read_bytes().startswith(b"\x89PNG")
     assert "| T2DRL: actor diffusion | 2 of 2 |" in table
-    assert "| random-equal | | 0.000 | 0.000 .. 0.000 |" in table
+    assert "| random-equal |  | 0.000 | 0.000 .. 0.000 |" in table
 
-    before = {one: one.stat().st_mtime_ns for one in results.glob("*.json")}
+    before = {one: one.stat().st_mtime_ns for one in files}
     assert command.main(arguments) == 0
-    assert "4 of 4 trainings are recorded already" in capsys.readouterr().out
-    assert {one: one.stat().st_mtime_ns for one in results.glob("*.json")} == before
+    assert "4 of 4 training runs are recorded already" in capsys.readouterr().out
+    assert {one: one.stat().st_mtime_ns for one in files} == before
 
-    (baselines,) = results.glob("baselines-*.json")
     baselines.unlink()
     assert command.main(arguments) == 0
     assert baselines.is_file()
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_scores(file):
+def test_a_sweep_that_is_stopped_keeps_what_was_done(file):
+    records = sweep.StudyRecords(file.parent / "results", "actors")
+    first, second = cells(configs.load(file, StudyConfig))[:2]
+
+    def submit(call, subject, *others) -> Future:
+        future: Future = Future()
+        if subject != second:  # the second one never ends
+            future.set_result(call(subject, *others))
+        return future
+
+    lines = sweep.run((first, second), records, submit)
+    said = [next(lines), next(lines)]
+    lines.close()
+
+    assert "0 of 2 training runs are recorded already" in said[0]
+    assert said[1].startswith("1/2 ")
+    again = sweep.StudyRecords(file.parent / "results", "actors")
+    assert again.runs.keys() == {first.key}
+    assert next(sweep.run((first, second), again, submit)).startswith("1 of 2 training runs")
+
+
+def test_a_training_run_that_was_stopped_goes_on_to_the_same_scores(file):
     cell = first_cell(file)
     whole = sweep.run_cell(cell, "unbroken")
 
-    half = dataclasses.replace(cell, config=dataclasses.replace(cell.config, num_episodes=1))
+    half = dataclasses.replace(cell.config, num_episodes=1)
     stopped = file.parent / "runs" / "stopped" / cell.name
-    sweep.train_records.describe(folder_of(stopped), cell.config, cell.scenario)
-    points = sweep.CurveRecorder(stopped / "points.jsonl", half)
-    train.train(half.config, half.scenario, stopped, points)
+    sweep.run_folder.describe(folder_of(stopped), cell.config, cell.suite.scenario)
+    recorder = sweep.CurveRecorder(stopped / "curve.jsonl", cell.suite.scenario.num_frames)
+    train.train(half, cell.suite.scenario, stopped, recorder)
     lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
-    with (stopped / "points.jsonl").open("a") as stream:
+    with (stopped / "curve.jsonl").open("a") as stream:
         stream.write(json.dumps(lost) + "\n")  # evaluated, then lost before the checkpoint
     resumed = sweep.run_cell(cell, "stopped")
 
     assert scores(resumed) == scores(whole)
     assert resumed.whole == whole.whole
     assert resumed.allocation == whole.allocation
-    assert resumed.points[1].cpu_s > resumed.points[0].cpu_s > 0
+    assert resumed.curve[1].cpu_s > resumed.curve[0].cpu_s > 0
 
 
 def folder_of(folder: Path) -> Path:
@@ -110,7 +134,7 @@ def folder_of(folder: Path) -> Path:
 
 
 def scores(record: CellRecord) -> list[tuple[int, float, float]]:
-    return [(one.episode, one.score, one.allocation_score) for one in record.points]
+    return [(one.episode, one.score, one.allocation_score) for one in record.curve]
 
 
 @pytest.mark.slow
@@ -121,8 +145,7 @@ def test_a_ray_cluster_runs_a_study_and_the_records_come_here(file, capsys):
     assert command.main(["sweep", "--config", str(file), "--ray", "local"]) == 0
 
     assert "4/4 " in capsys.readouterr().out
-    records = (file.parent / "results" / "actors").glob("*-s*.json")
-    assert len([read(one, CellRecord) for one in records]) == 4
+    assert len(list(read(file.parent / "results" / "actors.jsonl.gz", CellRecord))) == 4
 
 
 def test_ray_is_asked_for_by_name_where_it_is_missing(file, capsys, monkeypatch):

@@ -1,34 +1,38 @@
-"""The results page says what the committed records say."""
+"""The committed results: records give the tables beside them, claims are what records give."""
 
 import pytest
 
 from controller.cell.config import ROOT
 from controller.record import compare
-from controller.studies import table
-from controller.studies.study import StudyConfig, cells
-from protos import config as configs
+from controller.studies import claims, table
+from controller.studies import study as studies
+from controller.studies.results import BASELINES, StudyRecords
 
-POLICIES = ("random", "most-popular", "t2drl")
-STUDIES = sorted(path for path in (ROOT / "results" / "studies").iterdir() if path.is_dir())
-
-
-@pytest.mark.parametrize("results", STUDIES, ids=lambda path: path.name)
-def test_the_results_page_shows_the_table_that_the_records_make(results):
-    file = ROOT / "controller" / "configs" / "studies" / f"{results.name}.toml"
-    study = configs.load(file, StudyConfig)
-
-    text = table.table(study, cells(study), results)
-
-    assert text == (results / table.TABLE).read_text()
-    assert text.strip() in (ROOT / "docs" / "results.md").read_text()
-    assert (results / table.FIGURE).is_file()
+RESULTS = ROOT / "results"
+FOLDER = RESULTS / "studies"
+NAMES = [
+    path.name.removesuffix(".jsonl.gz")
+    for path in sorted(FOLDER.glob("*.jsonl.gz"))
+    if path.name != BASELINES
+]
 
 
-def test_the_results_page_shows_the_table_that_the_live_runs_make():
-    runs = ROOT / "results" / "live"
-    names = [f"{policy}-s{seed}" for policy in POLICIES for seed in range(5)]
-    assert sorted(names) == sorted(path.name for path in runs.iterdir())
+@pytest.mark.parametrize("name", NAMES)
+def test_a_studys_records_are_all_of_its_cells_and_give_the_table_beside_them(name):
+    study = studies.load(studies.STUDIES / f"{name}.toml")
+    cells, records = studies.cells(study), StudyRecords(FOLDER, name)
 
-    table = compare.table([compare.read(runs / name) for name in names])
+    assert records.runs.keys() == {cell.key for cell in cells}
+    assert records.baselines.keys() >= {cell.suite for cell in cells}
+    assert table.table(study, cells, records) == (FOLDER / f"{name}.md").read_text()
+    assert (FOLDER / f"{name}.png").is_file()
 
-    assert table in (ROOT / "docs" / "results.md").read_text()
+
+def test_every_figure_that_is_stated_is_what_its_record_gives(capsys):
+    assert claims.check(RESULTS / "claims.toml") == 0, capsys.readouterr().out
+
+
+def test_the_live_runs_are_kept_and_can_be_read():
+    folders = sorted(path for path in (RESULTS / "live").iterdir() if path.is_dir())
+    policies = [compare.read(folder).config.policy for folder in folders]
+    assert policies == ["most-popular"] * 5 + ["random"] * 5 + ["t2drl"] * 5
