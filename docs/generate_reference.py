@@ -102,8 +102,8 @@ def configuration() -> str:
         "Every field of the TOML files. A field is also an option of the command that reads the "
         "file: `radio.bandwidth_hz` is `--radio.bandwidth-hz`. Unknown keys, wrong types and "
         "values out of bounds are refused by a message that names the file, the key and the "
-        "value. Paths are relative to the working directory; the bare name of a shipped file is "
-        "also found in the package.\n",
+        "value. Paths start at the working directory; shipped files are also found by their bare "
+        "name, such as `live-demo.toml`.\n",
     ]
     titles = _titles()
     parts += [f"- [{title}](#{_anchor(title)})" for title in _CONFIGS]
