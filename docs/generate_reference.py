@@ -71,13 +71,14 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "profiling/fit_curves.py": ("profiling.fit_curves", ()),
 }
-_TOOLS = (
-    "edge_node.zoo.train",
-    "edge_node.zoo.evaluate",
-    "profiling.bench.serving",
-    "profiling.bench.loading",
-    "protos.compile",
-)
+_TOOLS = {
+    "edge_node.zoo.train": "edge_node/zoo/train.py",
+    "edge_node.zoo.evaluate": "edge_node/zoo/evaluate.py",
+    "profiling.bench": "profiling/bench/__main__.py",
+    "profiling.bench serving": "profiling/bench/serving.py",
+    "profiling.bench loading": "profiling/bench/loading.py",
+    "protos.compile": "protos/compile.py",
+}
 _PROTO = (
     (
         r"service (\w+)",
@@ -162,9 +163,8 @@ def commands() -> str:
             heading = f"python {called} {verb}".strip()
             parts.append(f"\n## `{heading}`\n\n```text\n{command_help(module, verb)}\n```")
     parts.append("\n## Tools\n\n`--help` of each lists its options.")
-    for module in _TOOLS:
-        text = (_ROOT / f"{module.replace('.', '/')}.py").read_text()
-        docstring = ast.get_docstring(ast.parse(text)) or ""
+    for module, file in _TOOLS.items():
+        docstring = ast.get_docstring(ast.parse((_ROOT / file).read_text())) or ""
         parts.append(f"\n### `python -m {module}`\n\n```text\n{docstring}\n```")
     return "\n".join(parts) + "\n"
 
@@ -190,17 +190,16 @@ def grpc() -> str:
 
 def command_help(module: str, verb: str) -> str:
     """Return what a command prints for ``--help``, 100 columns wide and without colours."""
-    printed = io.StringIO()
-    argv, sys.argv = sys.argv, [module.partition(".__main__")[0], *filter(None, [verb]), "--help"]
-    columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "100"
+    printed, argv, environment = io.StringIO(), sys.argv, dict(os.environ)
+    sys.argv = [module.partition(".__main__")[0], *filter(None, [verb]), "--help"]
+    os.environ["COLUMNS"] = "100"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             importlib.import_module(module).main()
     finally:
         sys.argv = argv
-        os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
+        os.environ.clear()
+        os.environ.update(environment)
     text = re.sub(r"\x1b\[[0-9;]*m", "", printed.getvalue())
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
