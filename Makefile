@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 STEP := @printf '\n== %s\n'
 
-.PHONY: demo test check bench bench-serve bench-load protos clean install
+.PHONY: demo test check claims bench bench-serve bench-load protos clean install
 
 demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
 	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
@@ -24,6 +24,9 @@ check: $(INSTALLED)  ## format, lint, types, import rules, drift of stubs and re
 	$(BIN)/python -m protos.compile --check
 	$(BIN)/python docs/generate_reference.py --check
 
+claims: $(INSTALLED)  ## recompute every figure that README and docs state from its record
+	$(BIN)/python -m controller claims
+
 bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
 	$(BIN)/python -m pytest -m bench -s
 
@@ -39,7 +42,7 @@ protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 install: $(INSTALLED)  ## only create .venv
 
 clean:  ## remove what can be made again; runs/ holds results and stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone: where pip finds a local CPU build, nothing may ask for another one.

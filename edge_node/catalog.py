@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_node.config import ModelConfig
+from protos.config import packages
 from protos.errors import ModelLoadError, UnknownModelError
 
-ZOO = Path(__file__).resolve().parent / "zoo" / "weights"
+ZOO = packages() / "edge_node" / "zoo" / "weights"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from protos import config as configs
 from protos.config import ConfigError
 from protos.manifest import Manifest
 
@@ -132,20 +133,15 @@ class Profile:
         raise ConfigError(f"the profile holds no model {model_id!r}; it holds: {known}")
 
 
-def load(path: Path) -> Profile:
-    """Return the profile in ``path``.
+def load(name: str | Path) -> Profile:
+    """Return the profile of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: no such file, another format, a damaged file.
     """
-    try:
-        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
-    except OSError as error:
-        raise ConfigError(f"cannot read the profile {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is not a profile: {error}") from error
+    profile = configs.load(name, Profile, "profiling/profiles")
     if profile.format != FORMAT:
-        raise ConfigError(f"{path} has format {profile.format!r}; this version reads {FORMAT!r}")
+        raise ConfigError(f"{name} has format {profile.format!r}; this version reads {FORMAT!r}")
     return profile
 
 

@@ -1,20 +1,24 @@
 """Strict TOML configuration: a file becomes a frozen dataclass or one clear error.
 
-Owns reading, overriding from the command line, and the resolved record. Refuses to fill in
-anything from hardware or the environment. The errors of a wrong file are ConfigError.
+Responsible for reading, for finding what is shipped, and for the resolved record. Not: options of
+the command line (command_line.py), values from hardware or the environment.
+
+Every path, in a file or an option, starts at the working directory; so does what a program writes.
+What is not there may be shipped with the program, by its name alone (``live-demo.toml``,
+``zoo-cpu.json``) or its path in the project (``controller/configs/live-demo.toml``).
 """
 
 import difflib
+import json
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import tyro
 
 T = TypeVar("T")
 
@@ -23,29 +27,21 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the key and the value."""
 
 
-def load(path: Path, cls: type[T], overrides: Sequence[str] = (), prog: str = "") -> T:
-    """Return ``cls`` read from a TOML file, with command-line overrides applied.
-
-    Overrides are dotted options such as ``["--cache.capacity-bytes", "8000000000"]``; ``--help``
-    among them prints every field with its doc string and ends the process, as does a typo; ``prog``
-    is how these name the command.
+def load(name: str | Path, cls: type[T], shipped: str = "") -> T:
+    """Return ``cls`` read from a TOML or JSON file, or from one in a folder of ``shipped`` files.
 
     Raises:
-        ConfigError: no such file, bad TOML, an unknown key, a wrong type, a refused value.
+        ConfigError: no such file, bad syntax, an unknown key, a wrong type, a refused value.
     """
+    path = find(name, shipped) if shipped else Path(name)
+    kind, read = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     try:
-        raw = tomllib.loads(path.read_text())
+        raw = read(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    config = parse(raw, cls, str(path))
-    if not overrides:
-        return config
-    try:
-        return tyro.cli(cls, default=config, args=list(overrides), prog=prog or None)
     except ValueError as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from error
+        raise ConfigError(f"{path} is not valid {kind}: {error}") from error
+    return parse(raw, cls, str(path))
 
 
 def parse(raw: dict[str, Any], cls: type[T], where: str) -> T:
@@ -84,23 +80,40 @@ def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
         _refuse_unknown_keys(value, hints[key], where, f"{prefix}.{key}")
 
 
-def find(file: Path, shipped: Path) -> Path:
-    """Return ``file`` as it is, or, where it is not there, its name in the ``shipped`` folder.
+def packages() -> Path:
+    """Return the folder that the project's packages lie in: the checkout, or site-packages."""
+    return Path(str(resources.files("protos"))).parent
+
+
+def find(name: str | Path, shipped: str) -> Path:
+    """Return the file of a name: where it leads from the working directory, or a shipped file.
+
+    Args:
+        name: absolute, relative, or of a shipped file.
+        shipped: folder of shipped files of that kind, such as "controller/configs".
 
     Raises:
-        ConfigError: it is in neither; the message lists what is shipped.
+        ConfigError: it is nowhere; the message lists what is shipped.
     """
-    for candidate in (file, shipped / file):
+    for candidate in (Path(name), packages() / shipped / name, packages() / name):
         if candidate.is_file():
             return candidate
-    names = ", ".join(sorted(path.name for path in shipped.glob("*.toml")))
-    raise ConfigError(f"no configuration {file}; shipped with the program: {names}")
+    like = (packages() / shipped).glob(f"*{Path(name).suffix}")
+    names = ", ".join(sorted(path.name for path in like if path.is_file()))
+    raise ConfigError(f"there is no file {name}; shipped with the program: {names or 'none'}")
 
 
 def require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     """Raise ValueError with the complaint unless the check is fine."""
     if not is_fine:
         raise ValueError(complaint)
+
+
+def require_non_negative(config: object, *names: str) -> None:
+    """Raise ValueError naming the first of these fields that is below 0."""
+    for name in names:
+        value = getattr(config, name)
+        require(value >= 0, f"{name} must be >= 0, got {value}")
 
 
 def require_positive(config: object, *names: str) -> None:

@@ -1,7 +1,7 @@
 """A learner's state on disk: tensors as safetensors, the rest as JSON beside them.
 
-Owns the pair of files and the refusal of a pair that belongs elsewhere. Refuses pickle. The JSON
-is written last and holds the tensors' digest, so a pair torn by a crash is refused, not read.
+Responsible for the pair of files; one that belongs elsewhere is refused. Not: pickle. The JSON is
+written last and holds the tensors' digest, so a pair torn by a crash is refused, not read.
 """
 
 import hashlib

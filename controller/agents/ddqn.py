@@ -1,25 +1,27 @@
 """Double DQN over feasible actions: which models a node caches, learnt per frame.
 
-Owns the Q-net, its target, the mask of infeasible actions, exploration and one update. Refuses to
-know what an action stands for: with all subsets of models as actions it decides in one go;
-sequential_cache.py asks it about one model at a time where there are too many subsets.
+Responsible for the Q-net, the mask of infeasible actions, exploration and one update. Not: what an
+action stands for. With all subsets of models as actions it decides in one go; sequential_cache.py
+asks it about one model at a time where there are too many subsets.
 
 Source: van Hasselt, Guez, Silver 2016. Departures: docs/algorithms.md.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from controller.agents import checkpoint, losses
-from controller.agents.networks import build_q_net
-from controller.agents.optimiser import Adam, slow_copy
+from controller.agents import losses
+from controller.agents.learner import Learner, require_shape
+from controller.agents.networks import QNet, build_q_net
+from controller.agents.optimiser import LearntNet
 from controller.agents.replay import Fields
+from protos.config import require, require_positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,16 +44,11 @@ class DdqnConfig:
     """Exploring decisions over which the chance falls on a line."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "epsilon_decisions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        require_positive(self, "hidden", "epsilon_decisions", "learning_rate")
         for name in ("discount", "epsilon_start", "epsilon_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be 0..1, got {getattr(self, name)}")
-        if not 0 < self.tau <= 1:
-            raise ValueError(f"tau must be > 0 and <= 1, got {self.tau}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must be 0..1, got {value}")
+        require(0 < self.tau <= 1, f"tau must be > 0 and <= 1, got {self.tau}")
 
 
 def epsilon(config: DdqnConfig, num_decisions: int) -> float:
@@ -76,20 +73,18 @@ def replay_fields(feature_dim: int, num_actions: int) -> Fields:
     }
 
 
-class Ddqn:
-    """A Q-net, its target, and the generator that it draws from."""
+class Ddqn(Learner):
+    """A Q-net, asked for actions and taught."""
 
     def __init__(
         self, config: DdqnConfig, feature_dim: int, num_actions: int, rng: np.random.Generator
     ) -> None:
         self._config = config
-        self._feature_dim = feature_dim
-        self._num_actions = num_actions
-        self._rng = rng
-        self._net = build_q_net(feature_dim, num_actions, config.hidden, rng)
-        self._adam = Adam(self._net, config.learning_rate)
-        self._target_net, self._target_vector = slow_copy(self._net)
-        self._num_decisions = 0
+        self._feature_dim, self._num_actions = feature_dim, num_actions
+        net = build_q_net(feature_dim, num_actions, config.hidden, rng)
+        self._q: LearntNet[QNet] = LearntNet(net, config.learning_rate, config.tau)
+        sizes = {"feature_dim": feature_dim, "num_actions": num_actions}
+        super().__init__({"kind": "ddqn", "config": config, **sizes}, rng, q=self._q)
 
     def act(
         self, features: NDArray[np.float32], feasible: NDArray[np.bool_], *, explore: bool
@@ -104,7 +99,10 @@ class Ddqn:
         Raises:
             ValueError: arrays of another shape, or an environment with no feasible action.
         """
-        self._require_shapes(features, feasible)
+        require_shape("features", features, len(features), (self._feature_dim,))
+        require_shape("feasible", feasible, len(features), (self._num_actions,))
+        if not feasible.any(1).all():
+            raise ValueError(f"environment {int(feasible.any(1).argmin())} has no feasible action")
         action = self.best(features, feasible)
         if not explore:
             return action
@@ -118,7 +116,7 @@ class Ddqn:
     def values(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the values of all actions, feasible or not [env, A]."""
         with torch.inference_mode():
-            values: NDArray[np.float32] = self._net(torch.from_numpy(features)).numpy()
+            values: NDArray[np.float32] = self._q.net(torch.from_numpy(features)).numpy()
         return values
 
     def draw(self, feasible: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -141,62 +139,17 @@ class Ddqn:
             target = losses.double_q_target(
                 minibatch["reward"],
                 discount,
-                self._net(minibatch["next_features"]),
-                self._target_net(minibatch["next_features"]),
+                self._q.net(minibatch["next_features"]),
+                self._q.target(minibatch["next_features"]),
                 minibatch["next_feasible"],
             )
-        values = self._net(minibatch["features"])
+        values = self._q.net(minibatch["features"])
         q = values.gather(1, minibatch["action"].unsqueeze(1)).squeeze(1)
-        loss = losses.huber_loss(q, target)
-        self._adam.minimise(loss)
-        self._target_vector.lerp_(self._adam.vector, self._config.tau)
+        loss = functional.huber_loss(q, target)  # as in DQN, Mnih et al. 2015
+        self._q.update(self._q.gradient(loss))
         return {
             "ddqn/td_loss": loss.item(),
             "ddqn/q_mean": q.detach().mean().item(),
             "ddqn/target_mean": target.mean().item(),
             "ddqn/epsilon": epsilon(self._config, self._num_decisions),
         }
-
-    def save(self, stem: Path) -> None:
-        """Write weights, moments, target and generator to ``stem``.safetensors and .json."""
-        state = {
-            "num_updates": self._adam.num_updates,
-            "num_decisions": self._num_decisions,
-            "rng": self._rng.bit_generator.state,
-        }
-        checkpoint.write(stem, self._tensors(), self._identity(), state)
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
-        tensors, state = checkpoint.read(stem, self._identity())
-        for name, tensor in self._tensors().items():
-            tensor.copy_(tensors[name])
-        self._adam.num_updates = state["num_updates"]
-        self._num_decisions = state["num_decisions"]
-        self._rng.bit_generator.state = state["rng"]
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**self._adam.tensors("q"), "target_q": self._target_vector}
-
-    def _identity(self) -> dict[str, object]:
-        return {
-            "kind": "ddqn",
-            "config": self._config,
-            "feature_dim": self._feature_dim,
-            "num_actions": self._num_actions,
-        }
-
-    def _require_shapes(self, features: NDArray[np.float32], feasible: NDArray[np.bool_]) -> None:
-        for name, array, width in (
-            ("features", features, self._feature_dim),
-            ("feasible", feasible, self._num_actions),
-        ):
-            if array.shape != (len(features), width):
-                raise ValueError(f"{name} must have shape ('env', {width}), got {array.shape}")
-        if not feasible.any(1).all():
-            raise ValueError(f"environment {int(feasible.any(1).argmin())} has no feasible action")

@@ -1,6 +1,6 @@
 """The diffusion actor: an action is what is left of noise after a short reverse chain.
 
-Owns one reverse transition and the chain. Refuses losses and what the net looks like inside.
+Responsible for one reverse transition and the chain. Not: losses, the net inside.
 
     x_i  action under noise, i = I..0 (code: x)     ε   noise estimate (code: noise_estimate)
     x_0  the action (code: clean)                   z   fresh noise of a transition (code: noise)
@@ -12,7 +12,7 @@ learns only from the critic's gradient, which passes through all actor steps.
 Two parametrisations, since tanh on ε does not bound x_0: with the VP schedule the first transition
 multiplies an error of ε by sqrt(1 / ᾱ_I - 1) = 12.4.
 
-- ``"noise"``, the authors' flat form: ε = tanh(net), then x_0 by ``clean_from_noise``, clamped.
+- ``"noise"``, the authors': ε = tanh(net), then x_0 by ``clean_from_noise``, clamped.
   Where the clamp binds no gradient passes.
 - ``"clean"``: x_0 = tanh(net). Bounded and differentiable everywhere.
 

@@ -1,6 +1,6 @@
 """What the learners minimise: targets and losses as functions of tensors.
 
-Owns the formulas. Refuses nets, optimisers and replay. Every function names the shapes it takes.
+Responsible for the formulas; every function names the shapes it takes. Not: nets, optimisers.
 
     r_u  own reward of user u              γ  discount, 0 where the episode ended (code: discount)
     w_u  1 / active users where u is active, else 0; sums to 1, or to 0 where nobody is
@@ -14,7 +14,6 @@ rewards. So ``y_u = r_u + γ V'`` for every active user makes their mean the ord
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def active_mean(values: Tensor, weights: Tensor) -> Tensor:
@@ -90,15 +89,3 @@ def double_q_target(
     """
     picked = q_online.masked_fill(~feasible, -torch.inf).argmax(1, keepdim=True)
     return reward + discount * q_target.gather(1, picked).squeeze(1)
-
-
-def huber_loss(q: Tensor, target: Tensor) -> Tensor:
-    """Return the mean of δ² / 2 where |δ| <= 1 and of |δ| - 1/2 elsewhere (scalar).
-
-    Args:
-        q: [minibatch], of the actions that were taken.
-        target: [minibatch].
-
-    Source: Huber 1964; as in DQN, Mnih et al. 2015.
-    """
-    return functional.huber_loss(q, target)

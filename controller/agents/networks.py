@@ -1,11 +1,11 @@
 """The learners' nets: actors and critics of the slot, Q-nets of the frame.
 
-Owns shapes, masks and initial weights. Refuses losses, noise and exploration.
+Responsible for shapes, masks and initial weights. Not: losses, noise, exploration.
 
-Two architectures, by one switch:
+Two architectures:
 
-- ``"mlp"``: the authors' form. All users in one vector, three hidden layers; the critic rates the
-  whole slot with one number. What is learnt about user 1 says nothing about user 2.
+- ``"mlp"``: the authors'. All users in one vector, three hidden layers; the critic rates the whole
+  slot with one number. What is learnt about user 1 says nothing about user 2.
 - ``"deep_sets"``: users are exchangeable. Every user passes the same encoder, sees the mean over
   active users, and the critic predicts each user's own utility. Permuting users permutes the
   answer.
@@ -28,6 +28,7 @@ from torch.nn import functional
 from controller.agents.diffusion_actor import DiffusionActor, Parametrisation, Trunk
 from controller.agents.schedule import vp_schedule
 from controller.cell.observations import RAW_ACTION
+from protos.config import require_non_negative, require_positive
 
 ACTION_DIM = len(RAW_ACTION)
 """Raw numbers of one user: one for the bandwidth share, one for the denoising steps."""
@@ -55,13 +56,8 @@ class NetConfig:
     """Of the diffusion actor's schedule."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "chain_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        if not 0 < self.beta_min <= self.beta_max:
-            raise ValueError(
-                f"beta_min must be > 0 and <= beta_max={self.beta_max}, got {self.beta_min}"
-            )
+        require_positive(self, "hidden")
+        vp_schedule(self.chain_len, beta_min=self.beta_min, beta_max=self.beta_max)  # refuses too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +71,8 @@ class SlotSizes:
     """C, features of the slot; 0 is allowed."""
 
     def __post_init__(self) -> None:
-        for name, least in (("num_users", 1), ("user_dim", 1), ("context_dim", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        require_positive(self, "num_users", "user_dim")
+        require_non_negative(self, "context_dim")
 
 
 class Slot(NamedTuple):
@@ -91,9 +86,16 @@ class Slot(NamedTuple):
     """[env, user], 1 / active users where active: sums with it are means over them."""
     context: Tensor
     """[env, 1, C + 1]: the context, and the fraction of users that are active."""
+    compute_needs: Tensor | None
+    """[env, user, 3], as ``soft_amender.compute_needs``; None where no action is amended."""
 
 
-def slot_of(user_features: Tensor, user_mask: Tensor, context: Tensor) -> Slot:
+def slot_of(
+    user_features: Tensor,
+    user_mask: Tensor,
+    context: Tensor,
+    compute_needs: Tensor | None = None,
+) -> Slot:
     """Return a slot from features [env, user, F], mask [env, user] and context [env, C]."""
     mask = user_mask.to(torch.float32)
     active = mask.sum(1, keepdim=True)
@@ -102,6 +104,7 @@ def slot_of(user_features: Tensor, user_mask: Tensor, context: Tensor) -> Slot:
         mask=mask,
         weights=mask / active.clamp(min=1.0),
         context=torch.cat((context, active / mask.shape[1]), 1).unsqueeze(1),
+        compute_needs=compute_needs,
     )
 
 

@@ -1,7 +1,7 @@
 """Uniform replay: transitions of many environments in arrays that are allocated once.
 
-Owns storage, the draw of minibatches, and their exact copy on disk. Refuses to know what the
-fields mean.
+Responsible for storage, the draw of minibatches, and their exact copy on disk. Not: what the fields
+mean.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from controller.agents import checkpoint
+from controller.agents.learner import require_shape
 
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Name -> (shape of one transition's value, dtype)."""
@@ -55,10 +56,7 @@ class Replay:
         fit = min(count, self._capacity - self._next)
         for name, values in transitions.items():
             array = self._arrays[name]
-            if values.shape[1:] != array.shape[1:]:
-                raise ValueError(
-                    f"{name} must have shape {('env', *array.shape[1:])}, got {values.shape}"
-                )
+            require_shape(name, values, count, tuple(array.shape[1:]))
             new = torch.from_numpy(np.ascontiguousarray(values))
             array[self._next : self._next + fit] = new[:fit]
             array[: count - fit] = new[fit:]

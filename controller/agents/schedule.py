@@ -1,6 +1,6 @@
 """The variance-preserving noise schedule of the diffusion actor.
 
-Owns the coefficients of every actor step. Refuses nets: numbers only.
+Responsible for the coefficients of every actor step. Not: nets.
 
     I    actor steps of the chain (code: chain_len)    i   one of them, 1..I (code: index i - 1)
     β_i  variance that step i adds (code: beta)        ᾱ_i product of 1 - β_1..i (code: alpha_bar)

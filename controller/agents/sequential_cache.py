@@ -6,7 +6,7 @@ infeasible where the model does not fit. Rewards inside a frame are 0 and undisc
 small decision earns the frame's reward and is followed by the next frame's first. So the values
 are those of the whole decision, and every subset that fits can be reached.
 
-Owns that translation. Refuses learning: ddqn.py does it.
+Responsible for that translation. Not: learning (ddqn.py).
 
 Source: Metz et al. 2017 (discrete sequential prediction of actions). Departs: one net for all
 positions, and the double-DQN target between them.

@@ -6,40 +6,46 @@ actions has to find that out by trial. One that reads what the amender makes of 
 request is worth depends on its own share and its own steps, and the policy's gradient passes
 through these formulas to the raw actions of all users.
 
-Owns the formulas of amender.py and water_filling.py on tensors, up to the rounding of steps, which
-has no gradient (tested against amender.py). Refuses nets.
+Responsible for the formulas of amender.py and water_filling.py on tensors, up to the rounding of
+steps, which has no gradient (tested against amender.py). Not: nets.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from controller.agents.networks import Slot
-from controller.cell.config import AllocationConfig
-from controller.cell.dynamics import ModelTable
-from controller.cell.observations import USER_FEATURES
+from controller.cell.observations import MISS, Features, SlotArrays
 from controller.policies.amender import LOGIT_SCALE, WISH_SCALE
 from controller.policies.water_filling import LEAST_COST
 
-_KNEE, _STEP_COST, _MAX_STEPS, _NODE = (
-    USER_FEATURES.index(name) for name in ("second_knee", "step_cost", "max_steps", "node")
+COMPUTE_NEEDS = (
+    "extra_num_steps",  # useful denoising steps beyond the fewest
+    "step_cost",  # compute of one step, in budgets of a node
+    "node",  # that serves the request, or MISS
 )
 _NOBODY = -1e9
 
 
-class SoftAmender:
-    """Raw actions -> log shares and fills, of requests for the models of one table."""
+def compute_needs(slot: SlotArrays) -> Features:
+    """Return what the fills of a slot's requests depend on [env, user, len(COMPUTE_NEEDS)]."""
+    extra = slot.useful_num_steps - slot.bounds.min_num_steps
+    step_cost = slot.step_s / slot.bounds.compute_budget_s
+    return np.stack([extra, step_cost, slot.nodes], axis=2).astype(np.float32)
 
-    def __init__(self, table: ModelTable, bounds: AllocationConfig, num_nodes: int) -> None:
-        self._most = float(table.max_num_steps.max())
-        self._fewest = float(bounds.min_num_steps)
-        self._largest_cost = float(table.step_s.max()) / bounds.compute_budget_s
+
+class SoftAmender:
+    """Raw actions -> log shares and fills, where every image takes so many steps at least."""
+
+    def __init__(self, min_num_steps: int, num_nodes: int) -> None:
+        self._fewest = float(min_num_steps)
         self._num_nodes = num_nodes
 
     def __call__(self, slot: Slot, raw: Tensor) -> Tensor:
         """Return ``1 + log share / LOGIT_SCALE`` and ``2 fill - 1``, both about -1..1.
 
         Args:
-            slot: whose features are those of ``observations.slot_features``.
+            slot: with its ``compute_needs``.
             raw: [env, user, 2], -1..1.
 
         Returns:
@@ -53,16 +59,15 @@ class SoftAmender:
         return shown * slot.mask.unsqueeze(2)
 
     def _fills(self, slot: Slot, raw: Tensor) -> Tensor:
-        features = slot.features
-        useful = self._most * torch.minimum(features[..., _KNEE], features[..., _MAX_STEPS])
-        extra = (useful - self._fewest).clamp(min=0.0)
-        number = (features[..., _NODE] * self._num_nodes).round()
-        members = number.unsqueeze(1) == torch.arange(1, self._num_nodes + 1).unsqueeze(1)
-        cost = self._largest_cost * features[..., _STEP_COST].unsqueeze(1) * members  # in budgets
+        if slot.compute_needs is None:
+            raise ValueError("a slot's compute_needs must be given where actions are amended")
+        extra, step_cost, node = slot.compute_needs.unbind(2)
+        members = node.unsqueeze(1) == torch.arange(self._num_nodes).unsqueeze(1)
+        cost = step_cost.unsqueeze(1) * members
         spare = (1 - self._fewest * cost.sum(2)).clamp(min=0.0)
         wishes = torch.exp(WISH_SCALE * raw).unsqueeze(1).expand_as(cost)
         at_node = fills(wishes, cost * extra.unsqueeze(1), spare)
-        return torch.where(members, at_node, 0.0).sum(1) + (number == 0)
+        return torch.where(members, at_node, 0.0).sum(1) + (node == MISS)
 
 
 def fills(wishes: Tensor, costs: Tensor, budget: Tensor) -> Tensor:

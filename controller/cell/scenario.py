@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.cell.config import (
-    ROOT,
     AllocationConfig,
     RadioConfig,
     UtilityConfig,
@@ -20,7 +19,8 @@ from profiling import records
 from protos import config as configs
 from protos.config import ConfigError, require
 
-SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "scenarios"
+SHIPPED = "controller/configs/scenarios"
+"""Folder of the scenarios that have a name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ class ScenarioConfig:
     history_frames: int = 4
     """Frames whose request counts a caching decision sees."""
     profile: str = ""
-    """File of measured models (profile.json); empty: synthetic_models."""
+    """Measured models: a profile.json, or the name of a shipped one; empty: synthetic_models."""
     model_ids: tuple[str, ...] = ()
     """Models of the profile that take part; empty: all of them."""
     synthetic_models: tuple[ModelCurves, ...] = ()
@@ -117,7 +117,7 @@ def _check_model(model: ModelCurves) -> None:
     )
 
 
-def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
+def load(name: str | Path) -> ScenarioConfig:
     """Return a scenario: a TOML file, or the name of a shipped one ("default").
 
     Raises:
@@ -125,7 +125,7 @@ def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
     """
     file = Path(name)
     file = file if file.suffix == ".toml" else file.with_suffix(".toml")
-    return configs.load(configs.find(file, SHIPPED), ScenarioConfig, overrides)
+    return configs.load(file, ScenarioConfig, SHIPPED)
 
 
 def read_models(scenario: ScenarioConfig) -> ModelTable:
@@ -164,7 +164,7 @@ def bounded_table(models: Sequence[ModelCurves], bounds: AllocationConfig) -> Mo
 
 
 def _measured(scenario: ScenarioConfig) -> tuple[ModelCurves, ...]:
-    profile = records.load(ROOT / scenario.profile)
+    profile = records.load(scenario.profile)
     names = scenario.model_ids or tuple(model.model_id for model in profile.models)
     if not names:
         raise ConfigError(f"the profile {scenario.profile} holds no model")

@@ -1,21 +1,15 @@
 """Live runs side by side: what each policy earned on the same users, requests and channels.
 
-    python -m controller compare runs/live-demo/*
-
-Runs of one seed differ in nothing but their policy, so policies are compared seed by seed: with the
-policy of the first run that is named. Utilities are interquartile means over runs with their 95 %
-bootstrap interval, which says little of fewer than five; the other columns are plain means.
-
-Responsible for the table and which runs can be compared. Not: running, drawing.
+Responsible for the table and for which runs can be compared. Not: running and drawing.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from controller.policies.scores import estimate
 from controller.record import report
@@ -39,22 +33,27 @@ class Run:
     summary: Summary
 
 
-def command(arguments: list[str]) -> int:
-    """Run the verb; return the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Print what the policies of several live runs earned, as a Markdown table.
 
-    Raises:
-        ConfigError: a folder that is no run's, or runs that cannot be compared.
+    Runs of one seed differ in nothing but their policy, so policies are compared seed by seed: with
+    the policy of the first run that is named. Utilities are interquartile means over runs with
+    their 95 % bootstrap interval, which says little of fewer than five; the other columns are plain
+    means.
+
+    $ python -m controller compare runs/live-demo/*
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m controller compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
-    found = [read(folder) for folder in parser.parse_args(arguments).runs]
-    sys.stdout.write(f"{table(found)}\n")
-    return 0
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs."""
+
+    def __call__(self) -> int:
+        """Read every run before printing anything."""
+        if not self.runs:
+            raise ConfigError("compare needs the folder of a run, or several")
+        sys.stdout.write(f"{table([read(folder) for folder in self.runs])}\n")
+        return 0
 
 
 def read(folder: Path) -> Run:

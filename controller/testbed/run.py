@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.cell import workload
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable
 from controller.cell.radio import RadioCell
 from controller.policies import baselines
@@ -179,7 +178,7 @@ def _policy(config: RunConfig, table: ModelTable, registry: Registry) -> Policy:
         from controller.training import checkpoints  # noqa: PLC0415 - torch is for those who learn
 
         return checkpoints.for_run(
-            ROOT / config.checkpoint,
+            Path(config.checkpoint),
             model_ids=table.model_ids,
             num_nodes=len(edges),
             history_frames=config.history_frames,

@@ -1,6 +1,7 @@
-"""Trained agents from a training's folder: for arrays of environments, and for one live run.
+"""Trained agents from a training run's folder: for arrays of environments, and for one live run.
 
-Owns which folder fits which setting, and refuses the others by naming both sides. Refuses to train.
+Responsible for which folder fits which setting; others are refused by naming both sides. Not:
+training.
 """
 
 from dataclasses import replace
@@ -17,14 +18,14 @@ from protos.seeds import stream
 
 
 def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
-    """Return the policy of a training's latest checkpoint.
+    """Return the policy of a training run's latest checkpoint.
 
     Args:
-        folder: of the training.
+        folder: of the training run.
         scenario: where it is used; None: where it was trained.
 
     Raises:
-        ConfigError: not a training's folder, no checkpoint, damaged files; a scenario of other
+        ConfigError: not a training run's folder, no checkpoint, damaged files; a scenario of other
             models, or of a number of users or nodes that the nets were not made for.
     """
     config, trained_on = records.read_config(folder), records.read_scenario(folder)
@@ -36,7 +37,9 @@ def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
         raise ConfigError(f"{folder} holds no checkpoint yet")
     rng = stream(config.seed, "unused: a checkpoint brings its generators")
     caching = CachingAgent(config.learning.caching, used_on, table, rng)
-    allocation = AllocationAgent(config.learning.allocation, used_on, table, rng)
+    allocation = AllocationAgent(
+        config.learning.allocation, used_on, rng, config.learning.allocation_agent
+    )
     caching.agent.load(checkpoint / "caching")
     allocation.agent.load(checkpoint / "allocation")
     return LearnedPolicy(caching, allocation)

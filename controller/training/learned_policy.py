@@ -1,20 +1,18 @@
 """T2DRL's two agents as policies: observation -> features -> agent -> feasible decision.
 
-Owns the way from what a policy may know to what an agent decides, the same while learning and in
-use, and back to a transition that the agent learns from. Refuses to learn: two_timescale.py does.
+Responsible for the way from what a policy may know to what an agent decides, the same while
+learning and in use, and back to a transition that the agent learns from. Not: learning, which is
+two_timescale.py's.
 
 Several edge nodes are decided one after the other by the same net: it is told which node it decides
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from controller.agents import d3pg, ddqn, sequential_cache
 from controller.agents.d3pg import D3pg, D3pgConfig
@@ -22,7 +20,7 @@ from controller.agents.ddqn import Ddqn, DdqnConfig
 from controller.agents.networks import SlotSizes
 from controller.agents.replay import Fields
 from controller.agents.sequential_cache import SequentialCache
-from controller.agents.soft_amender import SoftAmender
+from controller.agents.soft_amender import COMPUTE_NEEDS, SoftAmender, compute_needs
 from controller.cell.dynamics import Array, ModelTable
 from controller.cell.observations import (
     CONTEXT_FEATURES,
@@ -35,7 +33,6 @@ from controller.cell.observations import (
     Features,
     FrameArrays,
     SlotArrays,
-    SlotFeatures,
     action_mask,
     fitted,
     frame_features,
@@ -46,25 +43,14 @@ from controller.cell.observations import (
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.policies import amender
-from controller.training.sb3_agents import Sb3Agent
+from protos.config import ConfigError
 
-Transitions = dict[str, NDArray[np.generic]]
+if TYPE_CHECKING:
+    from controller.training.sb3_agents import Sb3Agent
 
-
-class Learner(Protocol):
-    """An agent as far as learning goes."""
-
-    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
-        """Learn from one minibatch; return the metrics."""
-        ...
-
-    def save(self, stem: Path) -> None:
-        """Write everything to files that begin with the stem."""
-        ...
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved."""
-        ...
+AllocationAgentKind = Literal["d3pg", "sb3-ddpg", "sb3-td3", "sb3-sac"]
+Transitions = dict[str, NDArray[Any]]
+AnyLearner: TypeAlias = "D3pg | Ddqn | SequentialCache | Sb3Agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -169,37 +155,38 @@ class CachingAgent:
 class AllocationDecision:
     """A slot's allocation, and what the agent read and answered when it chose it."""
 
-    features: SlotFeatures
+    seen: Transitions
+    """What a transition holds of the slot; [env, ...] of groups of the scenario's users."""
     raw_action: Features
     """[env, user, 2]."""
     allocation: AllocationArrays
 
 
 class AllocationAgent:
-    """D3PG, or a referee of it, behind the amender."""
+    """D3PG, or a reference agent in its place, behind the amender."""
 
     def __init__(
         self,
         config: D3pgConfig,
         scenario: ScenarioConfig,
-        table: ModelTable,
         rng: np.random.Generator,
+        kind: AllocationAgentKind = "d3pg",
     ) -> None:
+        """Raise ConfigError where the kind needs a package that is not installed."""
         self._scenario = scenario
         sizes = SlotSizes(
             num_users=scenario.num_users,
             user_dim=len(USER_FEATURES),
             context_dim=len(CONTEXT_FEATURES),
         )
+        is_amended = kind == "d3pg" and config.nets.critic_action_input == "amended"
+        self.fields = d3pg.replay_fields(config, sizes, is_amended=is_amended)
         self.agent: D3pg | Sb3Agent
-        if config.agent == "d3pg":
-            amend = SoftAmender(table, scenario.allocation, scenario.num_nodes)
-            self.agent = D3pg(
-                config, sizes, rng, amend if config.nets.critic_action_input == "amended" else None
-            )
+        if kind == "d3pg":
+            amend = SoftAmender(scenario.allocation.min_num_steps, scenario.num_nodes)
+            self.agent = D3pg(config, sizes, rng, amend if is_amended else None)
         else:
-            self.agent = Sb3Agent(config, sizes, rng)
-        self.fields = d3pg.replay_fields(config, sizes)
+            self.agent = _reference_agent(kind, config, sizes, rng)
 
     def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
@@ -209,21 +196,19 @@ class AllocationAgent:
         """
         num_envs, num_requests = slot.asks.shape
         num_users = self._scenario.num_users
-        seen = slot_features(
-            _filled_up(slot, num_users), self._scenario.radio, self._scenario.slot_s
-        )
-        user_mask = seen.user_mask.reshape(-1, num_users)
-        features = SlotFeatures(
-            user_features=seen.user_features.reshape(*user_mask.shape, -1),
-            user_mask=user_mask,
-            context=np.repeat(seen.context, len(user_mask) // num_envs, axis=0),
-        )
-        raw = self.agent.act(
-            features.user_features, features.user_mask, features.context, explore=explore
-        )
+        whole = _filled_up(slot, num_users)
+        features = slot_features(whole, self._scenario.radio, self._scenario.slot_s)
+        num_groups = whole.asks.shape[1] // num_users
+        seen: Transitions = {
+            "user_features": features.user_features.reshape(-1, num_users, len(USER_FEATURES)),
+            "user_mask": features.user_mask.reshape(-1, num_users),
+            "context": np.repeat(features.context, num_groups, axis=0),
+        }
+        raw = self.agent.act(**seen, explore=explore)
         of_users = raw.reshape(num_envs, -1, len(RAW_ACTION))
+        needs = compute_needs(whole).reshape(-1, num_users, len(COMPUTE_NEEDS))
         return AllocationDecision(
-            features=features,
+            seen={**seen, "compute_needs": needs},
             raw_action=raw,
             allocation=amender.amend(of_users[:, :num_requests], slot),
         )
@@ -243,10 +228,20 @@ class AllocationAgent:
             "reward": reward.astype(np.float32),
             "continues": np.ones(len(reward), dtype=bool),
         }
-        for prefix, seen in (("", decision.features), ("next_", following.features)):
-            for name in ("user_features", "user_mask", "context"):
-                found[f"{prefix}{name}"] = getattr(seen, name)
+        found |= decision.seen | {f"next_{name}": part for name, part in following.seen.items()}
         return {name: found[name] for name in self.fields}
+
+
+def _reference_agent(
+    kind: str, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator
+) -> "Sb3Agent":
+    try:  # Stable-Baselines3 is an extra, and takes a second to import
+        from controller.training.sb3_agents import Sb3Agent  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"allocation_agent = {kind!r} needs {error.name}: pip install .[sb3]"
+        ) from error
+    return Sb3Agent(kind, config, sizes, rng)
 
 
 def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:

@@ -1,4 +1,4 @@
-"""What a training logs, and the writers that it goes to.
+"""What a training run logs, and the writers that it goes to.
 
 One row a frame, in ``metrics.jsonl`` and as TensorBoard scalars; the step is the number of frames
 so far, each of all environments side by side. No row holds a time of day or a duration: the same
@@ -32,25 +32,12 @@ Keys that a frame has no value for are left out: no update yet, no hit, no evalu
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
 from controller.cell.simulator import Outcomes
 
 Metrics = dict[str, float]
-
-
-class MetricWriter(Protocol):
-    """Where rows go."""
-
-    def write(self, frame: int, values: Mapping[str, float]) -> None:
-        """Add one frame's row."""
-        ...
-
-    def close(self) -> None:
-        """Let nothing be lost."""
-        ...
 
 
 class JsonLines:

@@ -9,7 +9,8 @@ others: a few requests in deep fades. Below it a reward goes on falling, but as 
 utility does, so that starving a request costs something wherever it is. ("clipped" stops there, and
 after a while D3PG may learn to give less and less to those who are below it anyway.)
 
-Owns rewards and their running moments. Refuses what is reported: that is never clipped or shifted.
+Responsible for rewards and their running moments. Not: what is reported, which is never clipped or
+shifted.
 
     n  number of values (code: count)    M2  sum of squared distances from the mean (code: squares)
 

@@ -13,20 +13,17 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
 from profiling import records
 from protos import config as configs
 from protos import manifest
-from protos.config import ConfigError, to_json
-
-_T = TypeVar("_T")
+from protos.config import to_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +63,7 @@ class TrainConfig:
 
 def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
     """Create and describe a training's folder; return it."""
-    folder = manifest.run_folder(ROOT / config.output, name, config.seed)
+    folder = manifest.run_folder(Path(config.output), name, config.seed)
     describe(folder, config, scenario)
     return folder
 
@@ -77,7 +74,7 @@ def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> Non
     (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
     (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
     if scenario.profile:
-        records.save(records.load(ROOT / scenario.profile), folder / "profile.json")
+        records.save(records.load(scenario.profile), folder / "profile.json")
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -86,7 +83,7 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    return _read(folder / "config.json", TrainConfig)
+    return configs.load(folder / "config.json", TrainConfig)
 
 
 def read_scenario(folder: Path) -> ScenarioConfig:
@@ -95,18 +92,10 @@ def read_scenario(folder: Path) -> ScenarioConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    scenario = _read(folder / "scenario.json", ScenarioConfig)
+    scenario = configs.load(folder / "scenario.json", ScenarioConfig)
     if not scenario.profile:
         return scenario
     return replace(scenario, profile=str((folder / "profile.json").resolve()))
-
-
-def _read(file: Path, cls: type[_T]) -> _T:
-    try:
-        raw = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file.parent} is not a training's folder: {error}") from error
-    return configs.parse(raw, cls, str(file))
 
 
 def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""Stable-Baselines3's DDPG, TD3 and SAC as allocation learners: independent referees of our own.
+"""Stable-Baselines3's DDPG, TD3 and SAC in D3PG's place: reference agents to compare ours with.
 
-Owns the way from D3PG's calls, arrays and minibatches to theirs: they learn from the same slots, in
-as many updates on minibatches of the same size, through the same amender, with hidden layers of the
-same width. What is theirs stays theirs: they see the users as one vector and their rewards as one
-sum, as a Gymnasium environment shows them, their critics read raw actions, actor and critic learn
-from the first update on, both at ``critic_learning_rate``. Refuses everything else of their
-library: its loops, its replay, its files.
+Responsible for the way from D3PG's calls, arrays and minibatches to theirs: they learn from the
+same slots, in as many updates on minibatches of the same size, through the same amender, with
+hidden layers of the same width. Users and rewards reach them as one vector and one sum, as a
+Gymnasium environment shows them; their critics read raw actions; actor and critic learn from the
+first update on, both at ``critic_learning_rate``. Of D3PG's settings they use that rate, its decay,
+``discount``, ``tau``, ``exploration_std``, ``learning_starts`` and ``nets.hidden``. Not: the rest
+of their library (loops, replay, files).
 
 Source: DDPG, Lillicrap et al. 2016; TD3, Fujimoto et al. 2018; SAC, Haarnoja et al. 2018.
 """
@@ -37,13 +38,15 @@ _KINDS: dict[str, type[TD3] | type[SAC]] = {"sb3-ddpg": DDPG, "sb3-td3": TD3, "s
 class Sb3Agent:
     """One of their agents with the calls of ``D3pg``."""
 
-    def __init__(self, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator) -> None:
-        """Build the agent that ``config.agent`` names."""
-        self._config, self._sizes, self._rng = config, sizes, rng
+    def __init__(
+        self, kind: str, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator
+    ) -> None:
+        """Build an agent of the kind "sb3-ddpg", "sb3-td3" or "sb3-sac"."""
+        self._kind, self._config, self._sizes, self._rng = kind, config, sizes, rng
         self._num_decisions = self._num_updates = 0
         self._randomness = torch.Generator().manual_seed(int(rng.integers(2**62))).get_state()
         with self._own_randomness():
-            self._agent = _KINDS[config.agent](
+            self._agent = _KINDS[kind](
                 "MlpPolicy",
                 _Spaces(sizes),
                 learning_rate=self._learning_rate,
@@ -73,7 +76,7 @@ class Sb3Agent:
             flat = np.concatenate([user_features.reshape(len(user_features), -1), context], axis=1)
             with self._own_randomness():
                 raw = self._agent.predict(flat, deterministic=not explore)[0].reshape(shape)
-            if explore and self._config.agent != "sb3-sac":  # which draws its actions
+            if explore and self._kind != "sb3-sac":  # which draws its actions
                 raw = raw + self._config.exploration_std * self._rng.standard_normal(shape)
         return np.asarray(raw.clip(-1.0, 1.0) * user_mask[:, :, None], np.float32)
 
@@ -134,7 +137,7 @@ class Sb3Agent:
         return self._config.critic_learning_rate * scale
 
     def _identity(self) -> dict[str, object]:
-        return {"kind": "referee", "config": self._config, "sizes": self._sizes}
+        return {"kind": self._kind, "config": self._config, "sizes": self._sizes}
 
     @contextlib.contextmanager
     def _own_randomness(self) -> Iterator[None]:

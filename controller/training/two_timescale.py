@@ -10,11 +10,11 @@
             the mean utility over the frame's slots, loads included, is DDQN's reward
             DDQN learns
 
-Owns this loop and both replays. The agents are ddqn.py and d3pg.py; learned_policy.py has what they
-read and answer, two_timescale_rewards.py rewards, train.py files and clocks.
+Responsible for this loop and both replays. Not: the agents (ddqn.py, d3pg.py), what they read and
+answer (learned_policy.py), rewards (rewards.py), files and clocks (train.py).
 
 A decision is stored once its successor is known: a slot's when the next slot is observed, a frame's
-when the next frame begins. Rewards are stored as they are and normalised when they are drawn.
+at the start of the next frame. Rewards are stored as they are and normalised when they are drawn.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,12 +35,14 @@ from controller.cell.simulator import Outcomes, Simulator
 from controller.training import metrics
 from controller.training.learned_policy import (
     AllocationAgent,
+    AllocationAgentKind,
     AllocationDecision,
+    AnyLearner,
     CachingAgent,
-    Learner,
 )
 from controller.training.metrics import Metrics
 from controller.training.rewards import Normaliser, RewardKind, Tail, rewards_of
+from protos.config import require_non_negative, require_positive
 from protos.seeds import stream
 
 
@@ -52,6 +54,9 @@ class LearningConfig:
     """DDQN's, once a frame."""
     allocation: D3pgConfig = field(default_factory=D3pgConfig)
     """D3PG's, once a slot."""
+    allocation_agent: AllocationAgentKind = "d3pg"
+    """Who learns the allocation: D3PG, or in its place an agent of Stable-Baselines3, with those of
+    its settings that training/sb3_agents.py names."""
     reward: RewardKind = "gain"
     """What agents learn from: the gain over equal allocation and over the cloud, or utilities."""
     tail: Tail = "log"
@@ -72,11 +77,8 @@ class LearningConfig:
     """Slots kept, of all environments together."""
 
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("caching_warmup_frames", "caching_updates", "allocation_updates"), 0)
-        least |= dict.fromkeys(("caching_minibatch", "allocation_minibatch"), 1)
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name} must be >= {lowest}, got {getattr(self, name)}")
+        require_non_negative(self, "caching_warmup_frames", "caching_updates", "allocation_updates")
+        require_positive(self, "caching_minibatch", "allocation_minibatch")
 
 
 class TwoTimescale:
@@ -89,7 +91,7 @@ class TwoTimescale:
         rng = partial(stream, seed)
         self.caching = CachingAgent(config.caching, scenario, table, rng("caching agent"))
         self.allocation = AllocationAgent(
-            config.allocation, scenario, table, rng("allocation agent")
+            config.allocation, scenario, rng("allocation agent"), config.allocation_agent
         )
         self._frames = Replay(self.caching.fields, config.caching_replay, rng("caching replay"))
         self._slots = Replay(
@@ -100,7 +102,7 @@ class TwoTimescale:
         self.num_frames = 0
 
     def learn_episode(self, simulator: Simulator) -> Iterator[Metrics]:
-        """Run one episode from its begin and learn from it; yield each frame's metrics."""
+        """Run one episode from its start and learn from it; yield each frame's metrics."""
         config = self._config
         caching = self.caching.decide(simulator.observe_frame(), explore=True)
         while not simulator.is_over:
@@ -181,7 +183,7 @@ class TwoTimescale:
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, Learner | Replay]:
+    def _parts(self) -> dict[str, "AnyLearner | Replay"]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -191,7 +193,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: Learner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
+    agent: AnyLearner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:

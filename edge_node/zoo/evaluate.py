@@ -22,11 +22,11 @@ from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler, PixArtAl
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
+from edge_node.catalog import ZOO
 from edge_node.engine import families
 from edge_node.zoo import autoencoder, checker, denoiser, judge, scenes
 from edge_node.zoo.style_probe import StyleProbe
 from edge_node.zoo.styles import STYLES, Style
-from edge_node.zoo.train import WEIGHTS
 from protos import logs, manifest
 from protos.seeds import stream
 
@@ -60,7 +60,7 @@ class Settings:
     """Held-out prompts of each kind (one object, two objects)."""
     seed: int = 101
     """Of prompts and start latents."""
-    weights: Path = WEIGHTS
+    weights: Path = ZOO
     """The folder of the zoo's models."""
     out: Path = Path("runs/zoo-evaluation")
     """Where the figures and the pictures go."""

@@ -24,14 +24,12 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModel
 
+from edge_node.catalog import ZOO
 from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text, transformer
 from edge_node.zoo.loop import LossAt, Recipe, Trained, fit
 from protos import logs, manifest
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS = Path(__file__).resolve().parent / "weights"
-_WORK = Path(__file__).resolve().parents[2] / "runs" / "zoo"
 
 Model = Literal[
     "autoencoder",
@@ -55,9 +53,9 @@ class Settings:
     model: tuple[Model, ...] = ORDER
     """Nets to train, in this order; the autoencoder and base's text encoder are trained first
     where a denoiser needs them and they are not."""
-    work: Path = _WORK
+    work: Path = Path("runs/zoo")
     """Checkpoints and the encoded training scenes."""
-    weights: Path = WEIGHTS
+    weights: Path = ZOO
     """Where the finished folders go."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train for N updates instead of the recipe's number (a quick look, or a longer training)."""

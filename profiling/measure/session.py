@@ -12,7 +12,6 @@ Owns the order, the budget and the files in the output folder. Refuses to measur
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +32,6 @@ from protos import manifest
 from protos.config import ConfigError
 from protos.manifest import Manifest
 
-_ROOT = Path(__file__).resolve().parents[2]
 _START_S, _MEASURE_S, _DISTANCES_S, _FIT_S = 8.0, 30.0, 10.0, 3.0
 """Guesses of durations on a small machine, the latter two for each model; the display corrects
 itself as it goes."""
@@ -76,13 +74,13 @@ class _Phase:
 def configure(
     path: Path, models: Sequence[str] | None = None, budget_s: float | None = None
 ) -> ProfileConfig:
-    """Return the resolved configuration of a file.
+    """Return the resolved configuration of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: anything wrong with the file, a model that it lacks, a missing folder,
             damaged weights.
     """
-    config = configs.load(path, ProfileConfig)
+    config = configs.load(path, ProfileConfig, "profiling/configs")
     known = [model.model_id for model in config.models]
     for name in models or known:
         if name not in known:
@@ -94,7 +92,7 @@ def configure(
         )
     except ValueError as error:
         raise ConfigError(f"--budget-s: {error}") from error
-    config = sources.resolve(config, path.resolve().parent)
+    config = sources.resolve(config)
     prompts.check(config)
     return config
 
@@ -320,13 +318,10 @@ def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
     """
     display.advance(phase.name, 0.0)
     log = out / "runner.log"
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     with log.open("ab") as errors:
         begins_at = errors.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "profiling.measure.runner", *phase.words],
-            cwd=_ROOT,
-            env=environment,
             stdout=subprocess.PIPE,
             stderr=errors,
             pass_fds=(lock,),

@@ -16,28 +16,27 @@ from protos.config import ConfigError
 from protos.errors import ModelLoadError
 
 
-def resolve(config: ProfileConfig, base: Path) -> ProfileConfig:
-    """Return the configuration with paths made absolute, relative ones from ``base``.
+def resolve(config: ProfileConfig) -> ProfileConfig:
+    """Return the configuration with paths made absolute.
 
     Raises:
         ConfigError: a folder or file is missing, weights are damaged; it is named.
     """
     models = tuple(
-        replace(model, source=_checked(model.source, base, model.model_id))
-        for model in config.models
+        replace(model, source=_checked(model.source, model.model_id)) for model in config.models
     )
     scorer = config.scorer
     if scorer.fid == "inception-v3" and importlib.util.find_spec("torch_fidelity") is None:
         raise ConfigError("scorer.fid is 'inception-v3', which needs the package torch-fidelity")
     prompts, reference = scorer.prompts, scorer.reference
     if prompts != "scenes":
-        prompts = _existing(base / prompts, "scorer.prompts")
+        prompts = _existing(Path(prompts), "scorer.prompts")
     if reference not in ("scenes", ""):
-        reference = _existing(base / reference, "scorer.reference")
+        reference = _existing(Path(reference), "scorer.reference")
     scorer = replace(
         scorer,
-        clip=_checked(scorer.clip, base, "CLIP scorer"),
-        fid=_checked(scorer.fid, base, "FID scorer"),
+        clip=_checked(scorer.clip, "CLIP scorer"),
+        fid=_checked(scorer.fid, "FID scorer"),
         prompts=prompts,
         reference=reference,
     )
@@ -76,11 +75,11 @@ def digest(source: str) -> str:
     return catalog.weights_digest(folder)
 
 
-def _checked(source: str, base: Path, who: str) -> str:
+def _checked(source: str, who: str) -> str:
     """Return the source with an absolute path, its weight files readable as far as headers tell."""
     scheme, _, name = source.partition(":")
     if scheme in ("folder", "judge"):
-        source = f"{scheme}:{(base / Path(name).expanduser()).resolve()}"
+        source = f"{scheme}:{Path(name).expanduser().resolve()}"
     try:
         folder = folder_of(source)
         if folder is not None:

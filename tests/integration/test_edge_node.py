@@ -225,7 +225,7 @@ def test_mistakes_on_the_command_line_are_named(model_root, tmp_path):
 
     done = ended("--config", "nobody.toml")
     assert done.returncode == 2
-    assert "no configuration nobody.toml; shipped with the program: gpu-" in done.stderr
+    assert "there is no file nobody.toml; shipped with the program: gpu-" in done.stderr
 
 
 def test_a_port_in_use_and_a_budget_too_small_end_the_start(model_root, tmp_path):

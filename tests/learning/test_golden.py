@@ -17,7 +17,7 @@ from controller.agents.d3pg import D3pgConfig
 from controller.agents.networks import NetConfig
 from protos import manifest
 from tests.unit.controller.scenarios import curves, scenario
-from tests.unit.controller.trainings import learning, trained
+from tests.unit.controller.training_runs import learning, trained
 
 GOLDEN = Path(__file__).with_name("golden")
 NUM_FRAMES = 20

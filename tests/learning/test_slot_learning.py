@@ -90,10 +90,9 @@ def test_of_two_equal_peaks_d3pg_finds_one_where_a_gaussian_fit_falls_between(se
     assert two_peaks(gaussian).mean() < 0.4
 
 
-@pytest.mark.timeout(600)
 def test_exchangeable_users_learn_to_share_where_flat_nets_do_not():
     scores = {
-        architecture: [_sharing_score(architecture, seed) for seed in range(5)]
+        architecture: [_sharing_score(architecture, seed) for seed in range(2)]
         for architecture in ("mlp", "deep_sets")
     }
 

@@ -14,7 +14,7 @@ from controller.training import train
 from controller.training.two_timescale import LearningConfig
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import curves, scenario
-from tests.unit.controller.trainings import learning, longer, told, trained
+from tests.unit.controller.training_runs import learning, longer, told, trained
 
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 SETTINGS = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.agents.networks import Slot, slot_of
-from controller.agents.soft_amender import SoftAmender
+from controller.agents.soft_amender import SoftAmender, compute_needs
 from controller.cell.config import RadioConfig
 from controller.cell.observations import MISS, SlotArrays, slot_features
 from controller.policies.amender import LOGIT_SCALE, amend
@@ -17,12 +17,12 @@ from tests.unit.controller.scenarios import slot
 
 def read(seen: SlotArrays) -> Slot:
     features = slot_features(seen, RadioConfig(), slot_s=1.0)
-    arrays = (features.user_features, features.user_mask, features.context)
+    arrays = (features.user_features, features.user_mask, features.context, compute_needs(seen))
     return slot_of(*(torch.from_numpy(array) for array in arrays))
 
 
 def shown(seen: SlotArrays, raw: np.ndarray) -> np.ndarray:
-    soft = SoftAmender(seen.table, seen.bounds, seen.num_nodes)
+    soft = SoftAmender(seen.bounds.min_num_steps, seen.num_nodes)
     return soft(read(seen), torch.from_numpy(raw.astype(np.float32))).numpy()
 
 
@@ -42,7 +42,7 @@ def test_it_shows_the_amenders_shares_and_its_steps_before_rounding(seen, seed):
 
 def test_one_users_gradient_reaches_all_who_share_with_it():
     seen = slot([0, 1, 2, -1], nodes=[0, 0, -1, -1])  # a and b on the node, c a miss
-    soft = SoftAmender(seen.table, seen.bounds, seen.num_nodes)
+    soft = SoftAmender(seen.bounds.min_num_steps, seen.num_nodes)
     raw = torch.full((1, 4, 2), 0.5, requires_grad=True)
 
     of_share, of_steps = (

@@ -75,7 +75,7 @@ def test_an_update_moves_critic_and_actor_and_tells_what_it_saw(nets, discount):
     assert np.isfinite(list(metrics.values())).all()
 
 
-def test_the_critic_learns_alone_during_its_head_start():
+def test_the_critic_learns_alone_during_its_warm_up():
     config = D3pgConfig(critic_warmup_updates=2)
     learner, replay = D3pg(config, SIZES, np.random.default_rng(0)), filled(config)
     start = learner.tensors()["actor"].clone()

@@ -106,5 +106,5 @@ def test_nets_that_cannot_be_are_refused_by_name(field, value):
 
 @pytest.mark.parametrize("field", ["num_users", "user_dim"])
 def test_a_slot_without_users_or_features_is_refused_by_name(field):
-    with pytest.raises(ValueError, match=f"{field} must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"{field} must be > 0, got 0"):
         SlotSizes(**({"num_users": 2, "user_dim": 2, "context_dim": 0} | {field: 0}))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from controller.agents.optimiser import Adam, as_vector, slow_copy
+from controller.agents.optimiser import LearntNet
 
 
 def net() -> nn.Sequential:
@@ -15,14 +15,14 @@ def net() -> nn.Sequential:
     return layers
 
 
-def test_adam_follows_torchs_adam():
+def test_an_update_is_that_of_torchs_adam():
     ours, theirs = net(), net()
-    adam, reference = Adam(ours, 0.01), torch.optim.Adam(theirs.parameters(), lr=0.01)
+    learnt, reference = LearntNet(ours, 0.01, 1.0), torch.optim.Adam(theirs.parameters(), lr=0.01)
     inputs = torch.linspace(-2, 2, 15).view(5, 3)
 
     for update in range(50):
         scale = 1.0 if update < 25 else 0.3
-        adam.minimise(ours(inputs).square().mean(), scale)
+        learnt.update(learnt.gradient(ours(inputs).square().mean()), scale)
         reference.param_groups[0]["lr"] = 0.01 * scale
         reference.zero_grad()
         theirs(inputs).square().mean().backward()
@@ -32,26 +32,24 @@ def test_adam_follows_torchs_adam():
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
 
 
-def test_adam_gives_no_gradient_to_other_nets():
-    actor, critic = net(), nn.Linear(1, 1)
-    as_vector(critic)
+def test_an_update_gives_no_gradient_to_other_nets():
+    actor, critic = LearntNet(net(), 0.01, 1.0), nn.Linear(1, 1)
     before = critic.weight.clone()
 
-    Adam(actor, 0.01).minimise(critic(actor(torch.ones(2, 3))).sum())
+    actor.update(actor.gradient(critic(actor.net(torch.ones(2, 3))).sum()))
 
     assert critic.weight.grad is None
     assert torch.equal(critic.weight, before)
 
 
-def test_a_slow_copy_starts_equal_and_moves_only_when_told():
-    learnt = net()
-    adam = Adam(learnt, 0.1)
-    slow, vector = slow_copy(learnt)
-    start = vector.clone()
+def test_the_target_starts_equal_and_moves_a_part_of_the_way_at_each_update():
+    learnt = LearntNet(net(), 0.1, tau=0.25)
+    start = net()[0].weight
+    assert torch.equal(learnt.target[0].weight, start)
 
-    adam.minimise(learnt(torch.ones(2, 3)).sum())
+    learnt.update(learnt.gradient(learnt.net(torch.ones(2, 3)).sum()))
 
-    assert torch.equal(vector, start)
-    vector.lerp_(adam.vector, 0.25)
-    torch.testing.assert_close(slow[0].weight, (0.75 * start + 0.25 * adam.vector)[:12].view(4, 3))
-    assert not any(parameter.requires_grad for parameter in slow.parameters())
+    moved = learnt.net[0].weight
+    assert not torch.equal(moved, start)
+    torch.testing.assert_close(learnt.target[0].weight, 0.75 * start + 0.25 * moved)
+    assert not any(parameter.requires_grad for parameter in learnt.target.parameters())

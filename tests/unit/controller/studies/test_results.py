@@ -20,7 +20,7 @@ from controller.studies.results import (
 from controller.studies.study import Cell, StudyConfig, cells
 from protos import manifest
 from protos.config import ConfigError
-from tests.unit.controller.trainings import told
+from tests.unit.controller.training_runs import told
 
 ALONE = {"scenario.num_users": (6, 10), "learning.allocation.nets.chain_len": (1, 2)}
 

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +16,10 @@ from controller.cell.simulator import Simulator
 from controller.testbed.interface import run_frames
 from controller.testbed.simulated import SimulatedTestbed
 from controller.training.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
+from protos.config import ConfigError
 from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
-FEATURES = ("user_features", "user_mask", "context")
 MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
 
 
@@ -30,7 +32,7 @@ def allocation(architecture: str = "deep_sets", **changes) -> AllocationAgent:
     config = D3pgConfig(
         nets=NetConfig(hidden=8, chain_len=2, architecture=architecture), discount=0.9
     )
-    return AllocationAgent(config, scenario(**changes), table(**changes), stream(0, "allocation"))
+    return AllocationAgent(config, scenario(**changes), stream(0, "allocation"))
 
 
 @pytest.mark.parametrize("explore", [False, True])
@@ -126,24 +128,43 @@ def test_any_number_of_requests_is_allocated(architecture, num_requests):
 @pytest.mark.parametrize(("reads", "is_alike"), [("amended", True), ("raw", False)])
 def test_an_amended_critic_rates_alike_what_the_amender_makes_alike(reads, is_alike):
     config = D3pgConfig(nets=NetConfig(hidden=8, critic_action_input=reads))
-    agent = AllocationAgent(config, scenario(), table(), stream(0, "allocation"))
-    seen = agent.decide(slot([0, 1, 2, -1]), explore=False).features
-    state = slot_of(*(torch.from_numpy(getattr(seen, name)) for name in FEATURES))
+    agent = AllocationAgent(config, scenario(), stream(0, "allocation"))
+    seen = agent.decide(slot([0, 1, 2, -1]), explore=False).seen
+    state = slot_of(**{name: torch.from_numpy(array) for name, array in seen.items()})
     raw = torch.tensor([[[-0.5, 0.1], [0.2, -0.3], [0.4, 0.0], [0.0, 0.0]]])
     wider = raw + torch.tensor([0.3, 0.0])  # every logit alike: the same shares
 
-    values = [agent.agent._critic(state, any_raw)[0, :3] for any_raw in (raw, wider)]
+    values = [agent.agent._critic.net(state, any_raw)[0, :3] for any_raw in (raw, wider)]
 
     assert torch.allclose(*values, atol=1e-6) == is_alike
 
 
+def test_stable_baselines3_is_imported_for_its_agents_alone():
+    code = "import sys, controller.training.train; print('stable_baselines3' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100
+    )
+
+    assert done.stdout.strip() == "False"
+
+
+def test_a_reference_agent_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "controller.training.sb3_agents", raising=False)
+
+    with pytest.raises(
+        ConfigError, match=r"'sb3-td3' needs stable_baselines3: pip install \.\[sb3\]"
+    ):
+        AllocationAgent(D3pgConfig(), scenario(), stream(0, "allocation"), "sb3-td3")
+
+
 def test_a_run_of_few_requests_reads_what_the_simulator_would_show():
     agent = allocation()
-    alone = agent.decide(slot([0, 2]), explore=False).features
-    among = agent.decide(slot([0, 2, -1, -1]), explore=False).features
+    few = agent.decide(slot([0, 2]), explore=False).seen
+    filled_up = agent.decide(slot([0, 2, -1, -1]), explore=False).seen
 
-    assert np.array_equal(alone.user_features, among.user_features)
-    assert np.array_equal(alone.context, among.context)
+    assert few.keys() == filled_up.keys()
+    assert all(np.array_equal(few[name], filled_up[name]) for name in few)
 
 
 def test_a_slots_transition_holds_what_the_learner_reads():

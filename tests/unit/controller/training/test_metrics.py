@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from controller.agents.d3pg import D3pgConfig
 from controller.cell.simulator import serve
 from controller.policies.baselines import equal
 from controller.training import metrics
 from controller.training.metrics import JsonLines, TensorBoard, of_frame
 from tests.unit.controller.scenarios import scenario, slot
-from tests.unit.controller.trainings import learning, trained
+from tests.unit.controller.training_runs import learning, trained
 
 
 def rows(folder) -> list[dict]:
@@ -20,8 +19,8 @@ def rows(folder) -> list[dict]:
 
 
 def test_the_table_in_the_docstring_lists_every_key_that_is_written_and_no_other(tmp_path):
-    referee = learning(allocation=D3pgConfig(agent="sb3-td3"))
-    folders = [trained(tmp_path / "own")[1], trained(tmp_path / "sb3", learning=referee)[1]]
+    reference = learning(allocation_agent="sb3-td3")
+    folders = [trained(tmp_path / "own")[1], trained(tmp_path / "sb3", learning=reference)[1]]
     documented = set(re.findall(r"^    (\w+/\w+)  ", metrics.__doc__, re.MULTILINE))
 
     assert {key for folder in folders for row in rows(folder) for key in row} == documented | {

@@ -14,9 +14,8 @@ AGENTS = ("sb3-ddpg", "sb3-td3", "sb3-sac")
 SIZES = SlotSizes(num_users=3, user_dim=2, context_dim=1)
 
 
-def config(agent: str, **changes) -> D3pgConfig:
+def config(**changes) -> D3pgConfig:
     return D3pgConfig(
-        agent=agent,
         nets=NetConfig(hidden=16),
         exploration_std=0.3,
         actor_learning_rate=3e-3,
@@ -25,8 +24,8 @@ def config(agent: str, **changes) -> D3pgConfig:
     )
 
 
-def referee(agent: str, seed: int = 0, **changes) -> Sb3Agent:
-    return Sb3Agent(config(agent, **changes), SIZES, np.random.default_rng(seed))
+def reference(kind: str, seed: int = 0, **changes) -> Sb3Agent:
+    return Sb3Agent(kind, config(**changes), SIZES, np.random.default_rng(seed))
 
 
 def slots(num_envs: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -52,8 +51,8 @@ def learn(agent: Sb3Agent, replay: Replay, num_slots: int) -> list[float]:
     return losses
 
 
-def kept(agent: str) -> Replay:
-    return Replay(replay_fields(config(agent), SIZES), 5000, np.random.default_rng(2))
+def empty_replay() -> Replay:
+    return Replay(replay_fields(config(), SIZES), 5000, np.random.default_rng(2))
 
 
 def error(agent: Sb3Agent) -> float:
@@ -63,16 +62,16 @@ def error(agent: Sb3Agent) -> float:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_a_referee_learns_the_identity(agent):
-    one = referee(agent)
+def test_a_reference_agent_learns_the_identity(agent):
+    one = reference(agent)
     before = error(one)
-    learn(one, kept(agent), 600)
+    learn(one, empty_replay(), 600)
     assert error(one) < before / 4
 
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_who_does_not_ask_gets_nothing_and_noise_stays_within_bounds(agent):
-    one, slot = referee(agent, learning_starts=1), slots(64, np.random.default_rng(0))
+    one, slot = reference(agent, learning_starts=1), slots(64, np.random.default_rng(0))
     for _ in range(2):  # uniform, then its own
         raw = one.act(**slot, explore=True)
         assert raw.shape == (64, 3, 2)
@@ -84,7 +83,7 @@ def test_who_does_not_ask_gets_nothing_and_noise_stays_within_bounds(agent):
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_saved_and_loaded_it_goes_on_as_if_never_stopped(agent, tmp_path):
-    first, second, replay = referee(agent), referee(agent, seed=9), kept(agent)
+    first, second, replay = reference(agent), reference(agent, seed=9), empty_replay()
     learn(first, replay, 11)  # an odd number: TD3's next update is a delayed one
     first.save(tmp_path / "agent")
     second.load(tmp_path / "agent")
@@ -99,20 +98,20 @@ def test_saved_and_loaded_it_goes_on_as_if_never_stopped(agent, tmp_path):
 
 
 def test_another_agents_checkpoint_is_refused(tmp_path):
-    referee("sb3-td3").save(tmp_path / "agent")
+    reference("sb3-td3").save(tmp_path / "agent")
     with pytest.raises(ConfigError, match="'sb3-td3' in the checkpoint and 'sb3-ddpg' here"):
-        referee("sb3-ddpg").load(tmp_path / "agent")
+        reference("sb3-ddpg").load(tmp_path / "agent")
 
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_its_draws_leave_the_global_generator_alone(agent):
     before = torch.get_rng_state()
-    learn(referee(agent), kept(agent), 3)
+    learn(reference(agent), empty_replay(), 3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_next_slot_counts_as_far_as_it_continues():
-    fields = replay_fields(config("sb3-ddpg", discount=0.9), SIZES)
+    fields = replay_fields(config(discount=0.9), SIZES)
     rng = np.random.default_rng(0)
     minibatch = {
         name: torch.from_numpy(rng.uniform(-1, 1, (8, *shape)).astype(np.float32)).to(kind)
@@ -122,6 +121,6 @@ def test_the_next_slot_counts_as_far_as_it_continues():
 
     def loss(goes: bool) -> dict[str, float]:
         given = minibatch | {"continues": torch.full((8,), goes)}
-        return referee("sb3-ddpg", discount=0.9).update(given)
+        return reference("sb3-ddpg", discount=0.9).update(given)
 
     assert loss(True) == loss(True) != loss(False)

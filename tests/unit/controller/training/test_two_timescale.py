@@ -5,7 +5,7 @@ from controller.agents.d3pg import D3pgConfig
 from controller.agents.networks import NetConfig
 from controller.training.two_timescale import LearningConfig
 from tests.unit.controller.scenarios import curves
-from tests.unit.controller.trainings import ENVS, learner, learning, simulator
+from tests.unit.controller.training_runs import ENVS, learner, learning, simulator
 
 MANY = {"synthetic_models": tuple(curves(f"m{i}", resident_bytes=30 + i) for i in range(13))}
 
@@ -33,7 +33,7 @@ def spied(**changes):
     return agent
 
 
-def test_every_slot_and_every_frame_after_the_head_start_is_stored_once():
+def test_every_slot_and_every_frame_after_the_warm_up_is_stored_once():
     agent = spied(caching_warmup_frames=2)
 
     rows = [row for seed in range(2) for row in agent.learn_episode(simulator(seed))]
@@ -101,7 +101,7 @@ def test_the_same_seed_learns_the_same_and_another_seed_does_not():
     ("changes", "complaint"),
     [
         ({"caching_updates": -1}, "caching_updates must be >= 0, got -1"),
-        ({"allocation_minibatch": 0}, "allocation_minibatch must be >= 1, got 0"),
+        ({"allocation_minibatch": 0}, "allocation_minibatch must be > 0, got 0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(changes, complaint):

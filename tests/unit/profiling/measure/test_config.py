@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import pytest
 
 from profiling.measure import config
 from protos import config as configs
 from protos.config import ConfigError
 
-SHIPPED = Path(config.__file__).parents[1] / "configs"
+SHIPPED = configs.packages() / "profiling" / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
