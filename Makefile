@@ -31,10 +31,10 @@ bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
 	$(BIN)/python -m pytest -m bench -s
 
 bench-serve: $(INSTALLED)  ## ways to serve one model, side by side; some minutes
-	$(BIN)/python -m profiling.bench.serving --out results/serving
+	$(BIN)/python -m profiling.bench serving --out results/serving
 
 bench-load: $(INSTALLED)  ## loads against this machine's limits; some minutes, 4 GB of disk, 16 GB of memory
-	$(BIN)/python -m profiling.bench.loading --full-size --out results/loading
+	$(BIN)/python -m profiling.bench loading --full-size --out results/loading
 
 protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 	$(BIN)/python -m protos.compile

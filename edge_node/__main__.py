@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from edge_node import runtime
 from edge_node.config import NodeConfig
 from protos import command_line, logs
 from protos import config as configs
@@ -35,6 +36,7 @@ class Serve:
     def __call__(self) -> int:
         """Return when the node has drained."""
         logs.setup(self.log_level)
+        runtime.prepare()
         from edge_node import server  # noqa: PLC0415 - torch takes seconds, --help none
 
         server.run(self.settings)

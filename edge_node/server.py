@@ -32,7 +32,7 @@ def run(config: NodeConfig, announce: Callable[[str], object] = sys.stdout.write
 
     Args:
         config: of the node.
-        announce: told the address, once it listens.
+        announce: gets the address, once it listens.
 
     Raises:
         ConfigError: a source outside the roots, no secret file, no such device.

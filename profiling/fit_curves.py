@@ -16,6 +16,7 @@ if not __package__:  # run as a file: its folder must not stand where the projec
     )
 
 from profiling.measure import session
+from profiling.measure.processes import PhaseError
 from protos import command_line
 
 
@@ -55,7 +56,7 @@ class FitCurves:
         out = self.out or Path("runs", "-".join(["profile", self.config.stem, *chosen]))
         try:
             report = session.run(config, out.resolve(), is_fresh=self.fresh)
-        except session.PhaseError as error:
+        except PhaseError as error:
             print(f"fit_curves.py: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:

@@ -1,16 +1,13 @@
 """The profile: what profiling measured, as the one file that the controller reads.
 
-Owns the schema of ``profile.json`` and its reading and writing. Refuses to compute anything:
+Responsible for the schema of ``profile.json``, its reading and writing. Not: computing anything;
 curves.py fits, the runner measures.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from protos import config as configs
-from protos.config import ConfigError
+from protos.config import ConfigError, find, read_json, write_json
 from protos.manifest import Manifest
 
 FORMAT = "edge-profile/1"
@@ -139,7 +136,7 @@ def load(name: str | Path) -> Profile:
     Raises:
         ConfigError: no such file, another format, a damaged file.
     """
-    profile = configs.load(name, Profile, "profiling/profiles")
+    profile = read_json(find(name, "profiling/profiles"), Profile)
     if profile.format != FORMAT:
         raise ConfigError(f"{name} has format {profile.format!r}; this version reads {FORMAT!r}")
     return profile
@@ -147,6 +144,4 @@ def load(name: str | Path) -> Profile:
 
 def save(profile: Profile, path: Path) -> None:
     """Write the profile; the file appears whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-    partial.replace(path)
+    write_json(path, profile)

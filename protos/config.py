@@ -1,7 +1,7 @@
 """Strict TOML configuration: a file becomes a frozen dataclass or one clear error.
 
-Responsible for reading, for finding what is shipped, and for the resolved record. Not: options of
-the command line (command_line.py), values from hardware or the environment.
+Responsible for reading, for finding what is shipped, and for the JSON that programs write. Not:
+options of the command line (command_line.py), values from hardware or the environment.
 
 Every path, in a file or an option, starts at the working directory; so does what a program writes.
 What is not there may be shipped with the program, by its name alone (``live-demo.toml``,
@@ -9,11 +9,10 @@ What is not there may be shipped with the program, by its name alone (``live-dem
 """
 
 import difflib
-import json
 import tomllib
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,24 +27,23 @@ class ConfigError(ValueError):
 
 
 def load(name: str | Path, cls: type[T], shipped: str = "") -> T:
-    """Return ``cls`` read from a TOML or JSON file, or from one in a folder of ``shipped`` files.
+    """Return ``cls`` read from a TOML file, or from one in a folder of ``shipped`` files.
 
     Raises:
         ConfigError: no such file, bad syntax, an unknown key, a wrong type, a refused value.
     """
     path = find(name, shipped) if shipped else Path(name)
-    kind, read = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
     try:
-        raw = read(path.read_text())
+        raw = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not valid {kind}: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
     return parse(raw, cls, str(path))
 
 
 def parse(raw: dict[str, Any], cls: type[T], where: str) -> T:
-    """Return ``cls`` made from plain values; errors say ``where`` they stood."""
+    """Return ``cls`` made from plain values; errors name ``where`` they stood."""
     _refuse_unknown_keys(raw, cls, where, "")
     try:
         return msgspec.convert(raw, cls)
@@ -58,6 +56,27 @@ def to_json(config: Any) -> bytes:
     return msgspec.json.format(
         msgspec.json.encode(config, enc_hook=lambda value: str(value)), indent=2
     )
+
+
+def read_json(path: Path, cls: type[T]) -> T:
+    """Return ``cls`` read from a JSON file that one of the programs wrote.
+
+    Raises:
+        ConfigError: no such file, or one of something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a {cls.__name__}: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; the file appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(to_json(value) + b"\n")
+    partial.replace(path)
 
 
 def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
@@ -121,3 +140,17 @@ def require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value > 0, f"{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackhaulConfig:
+    """The way between the edge and the cloud, which every request of a cloud takes."""
+
+    delay_s: float = 0.0
+    """One way."""
+    rate_bps: float = 1e9
+    """Both ways."""
+
+    def __post_init__(self) -> None:
+        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        require_positive(self, "rate_bps")

@@ -17,24 +17,10 @@ from controller.cell.config import (
 from controller.cell.dynamics import ModelCurves, ModelTable, model_curves, model_table
 from profiling import records
 from protos import config as configs
-from protos.config import ConfigError, require
+from protos.config import BackhaulConfig, ConfigError, require
 
 SHIPPED = "controller/configs/scenarios"
 """Folder of the scenarios that have a name."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CloudConfig:
-    """The way between the edge and the cloud, added to every miss."""
-
-    delay_s: float = 0.3
-    """One way."""
-    rate_bps: float = 50e6
-    """Both ways."""
-
-    def __post_init__(self) -> None:
-        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
-        require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +55,9 @@ class ScenarioConfig:
     """The objective."""
     allocation: AllocationConfig = field(default_factory=AllocationConfig)
     """Bounds of a slot's decision."""
-    cloud: CloudConfig = field(default_factory=CloudConfig)
+    cloud: BackhaulConfig = field(
+        default_factory=lambda: BackhaulConfig(delay_s=0.3, rate_bps=50e6)
+    )
     """Where misses go."""
 
     def __post_init__(self) -> None:

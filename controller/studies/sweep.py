@@ -27,7 +27,7 @@ from controller.training.metrics import Metrics
 from controller.training.train import Progress
 from protos import config as configs
 from protos import logs, manifest
-from protos.config import ConfigError, require
+from protos.config import ConfigError, read_json, require
 
 Submit = Callable[..., Future[Any]]
 """Begins a call elsewhere: (function, *arguments) -> its future."""
@@ -159,10 +159,9 @@ def run_cell(cell: Cell, study: str) -> CellRecord:
     recorder = CurveRecorder(folder / "curve.jsonl", scenario.num_frames)
     train.train(cell.config, scenario, folder, recorder)
     policy, episodes = checkpoints.load(folder, scenario), cell.suite.build()
-    told = json.loads((folder / "manifest.json").read_bytes())
     return CellRecord(
         cell=cell,
-        manifest=configs.parse(told, manifest.Manifest, str(folder)),
+        manifest=read_json(folder / "manifest.json", manifest.Manifest),
         curve=tuple(recorder.curve),
         whole=episodes.rate("t2drl", lambda _: policy),
         allocation=episodes.rate_allocation("t2drl", lambda _: policy.decide_allocations),

@@ -21,9 +21,8 @@ from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
 from profiling import records
-from protos import config as configs
 from protos import manifest
-from protos.config import to_json
+from protos.config import read_json, to_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +69,9 @@ def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
 
 def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
     """Write what a training run is told and where it runs."""
-    (folder / "config.json").write_bytes(to_json(config) + b"\n")
-    (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
-    (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
+    write_json(folder / "config.json", config)
+    write_json(folder / "scenario.json", scenario)
+    write_json(folder / "manifest.json", manifest.collect())
     if scenario.profile:
         records.save(records.load(scenario.profile), folder / "profile.json")
 
@@ -83,7 +82,7 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    return configs.load(folder / "config.json", TrainConfig)
+    return read_json(folder / "config.json", TrainConfig)
 
 
 def read_scenario(folder: Path) -> ScenarioConfig:
@@ -92,7 +91,7 @@ def read_scenario(folder: Path) -> ScenarioConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    scenario = configs.load(folder / "scenario.json", ScenarioConfig)
+    scenario = read_json(folder / "scenario.json", ScenarioConfig)
     if not scenario.profile:
         return scenario
     return replace(scenario, profile=str((folder / "profile.json").resolve()))

@@ -31,6 +31,7 @@ from protos import config as configs
 from protos import logs
 from protos.command_line import Settings
 from protos.config import ConfigError
+from protos.progress import StatusLine, time_left
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
@@ -45,28 +46,24 @@ class Progress:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        self._line = StatusLine(self._console)
         self._score = ""
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Start the clock at a frame of so many."""
         self._first, self._num_frames = num_done, num_frames
-        self._began_s = self._shown_s = time.perf_counter()
+        self._began_s = time.perf_counter()
 
     def show(self, num_done: int, row: Metrics) -> None:
-        """Show a frame's row: at most once a second on a terminal, in ten seconds elsewhere."""
+        """Show a frame's row, if it is time."""
         if "evaluation/score" in row:
             self._score = f", score {row['evaluation/score']:.3f}"
-        now_s = time.perf_counter()
-        every_s = 1.0 if self._console.is_terminal else 10.0
-        if now_s - self._shown_s < every_s and num_done < self._num_frames:
-            return
-        self._shown_s = now_s
-        left_s = (self._num_frames - num_done) * (now_s - self._began_s) / (num_done - self._first)
-        left = f"{int(left_s) // 60}:{int(left_s) % 60:02d} left"
-        self._console.print(
-            f"frame {num_done}/{self._num_frames}, {left}: utility {row['train/utility']:.4f}, "
-            f"hits {row['train/hit_frac']:.0%}{self._score}",
-            end="\r" if self._console.is_terminal and num_done < self._num_frames else "\n",
+        spent_s = time.perf_counter() - self._began_s
+        left_s = (self._num_frames - num_done) * spent_s / (num_done - self._first)
+        self._line.show(
+            f"frame {num_done}/{self._num_frames}, {time_left(left_s)}: "
+            f"utility {row['train/utility']:.4f}, hits {row['train/hit_frac']:.0%}{self._score}",
+            is_due=num_done == self._num_frames,
         )
 
     def say(self, text: str) -> None:

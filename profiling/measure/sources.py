@@ -1,7 +1,7 @@
 """Where weights lie, which they are, and the complaint if they cannot be read.
 
-Owns the paths of a configuration and the scheme "judge:"; models are found and checked as an edge
-node's catalog does it. Refuses to load: no torch here.
+Responsible for the paths of a configuration and the scheme "judge:"; models are found and checked
+as an edge node's catalog does it. Not: loading; no torch here.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_node import catalog
 from edge_node.config import ModelConfig
-from profiling.measure.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ProfileConfig
 from protos.config import ConfigError
 from protos.errors import ModelLoadError
 
@@ -43,20 +43,9 @@ def resolve(config: ProfileConfig) -> ProfileConfig:
     return replace(config, models=models, scorer=scorer)
 
 
-def entry(model: ModelChoice) -> catalog.Entry:
+def entry(model: ModelConfig) -> catalog.Entry:
     """Return the model as an edge node's catalog lists it."""
-    config = ModelConfig(
-        model_id=model.model_id,
-        source=model.source,
-        variant=model.variant,
-        scheduler=model.scheduler,
-        default_num_steps=1,
-        max_num_steps=model.max_num_steps,
-        default_guidance_scale=model.guidance_scale,
-        width_px=model.width_px,
-        height_px=model.height_px,
-    )
-    return catalog.Entry(config, folder_of(model.source))
+    return catalog.Entry(model, folder_of(model.source))
 
 
 def folder_of(source: str) -> Path | None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_config(
-    folder: Path, root: Path, *models: str, capacity_bytes: int = 10**9, max_batch_rows: int = 8
+    folder: Path, root: Path, *models: str, capacity_bytes: int = 10**9, max_batch_size: int = 8
 ) -> Path:
     file = folder / "node.toml"
     entries = "".join(
@@ -34,7 +34,7 @@ def write_config(
     file.write_text(
         f'address = "127.0.0.1:0"\nmodel_roots = ["{root}"]\n'
         f"[cache]\ncapacity_bytes = {capacity_bytes}\n"
-        f"[engine]\nnum_threads = 2\nmax_batch_rows = {max_batch_rows}\n{entries}"
+        f"[engine]\nnum_threads = 2\nmax_batch_size = {max_batch_size}\n{entries}"
     )
     return file
 
@@ -138,7 +138,7 @@ def test_evicting_gives_the_memory_back(tmp_path):
                 changes.append((size, loaded - before, after - before))
             return changes
 
-    config = write_config(tmp_path, tmp_path, "large", max_batch_rows=0)
+    config = write_config(tmp_path, tmp_path, "large", max_batch_size=0)
     with serving(config) as (_, address):
         changes = asyncio.run(scenario(address))
     size, grown, _ = changes[-1]

@@ -29,7 +29,7 @@ def test_a_truncated_profile_is_refused(profile, tmp_path):
     records.save(profile, path)
     path.write_bytes(path.read_bytes()[:-100])
 
-    with pytest.raises(ConfigError, match=r"profile\.json is not valid JSON"):
+    with pytest.raises(ConfigError, match="is not a Profile: "):
         records.load(path)
 
 
