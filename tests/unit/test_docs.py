@@ -25,6 +25,8 @@ LOADERS = {
 }
 OTHER_PROGRAMS = {".", "sed", "head", "pip", "pre-commit", "sqlite3", "tensorboard"}
 """In shell blocks, and not ours."""
+FOREIGN_NAMES = {"_bps", "_frac", "_hz", "tie_weights", "test_a_leased_model_is_never_evicted"}
+"""In backticks, and not names of this code."""
 PRIVATE_WORDS = (
     r"referees?\b",
     r"scratch runs?\b",
@@ -164,6 +166,36 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in headings}
 
 
+@functools.cache
+def words_of_the_code() -> set[str]:
+    files = [ROOT / "Makefile", *ROOT.glob(".ci/*")]
+    for pattern in ("*.py", "*.toml", "*.proto"):
+        files += [file for file in ROOT.rglob(pattern) if ".venv" not in file.parts]
+    return {word for file in files for word in re.findall(r"\w+", file.read_text())}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_name_of_the_code_is_there(page):
+    if page.name == "CHANGELOG.md":  # which names what was before
+        return
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    names = re.findall(r"`([A-Za-z_][\w.]*)(?:\(.*?\))?`", text)
+    unknown = {one for one in names for part in one.split(".") if part not in words_of_the_code()}
+    assert unknown <= FOREIGN_NAMES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_path_that_is_named_exists(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    paths = re.findall(
+        r"`((?:controller|edge_node|profiling|protos|tests|docs|results)/.*?)`", text
+    )
+    gone = {path for path in paths if "<" not in path and not any(ROOT.glob(path.rstrip("/")))}
+    if page.name == "CHANGELOG.md":
+        gone.discard("controller/configs/live-random.toml")
+    assert not gone
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_docs_use_the_words_of_the_field(page):
     text = page.read_text()
@@ -171,6 +203,13 @@ def test_docs_use_the_words_of_the_field(page):
         text = re.sub(r"^\|.*|^- Studies.*", "", text, flags=re.MULTILINE)
     found = [m[0] for word in PRIVATE_WORDS for m in re.finditer(word, text, re.IGNORECASE)]
     assert not found
+
+
+def test_every_page_that_the_code_names_exists():
+    files = [file for file in ROOT.rglob("*.py") if ".venv" not in file.parts]
+    files += ROOT.glob("edge_node/zoo/weights/*/model_card.md")
+    named = {page for file in files for page in re.findall(r"docs/[\w/-]+\.md", file.read_text())}
+    assert [page for page in named if not (ROOT / page).is_file()] == []
 
 
 def test_every_page_is_reached_from_the_index():
