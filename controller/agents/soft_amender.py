@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from controller.agents.networks import Slot
-from controller.cell.observations import MISS, Features, SlotArrays
+from controller.cell.observations import MISS, Features, SlotObservation
 from controller.policies.amender import LOGIT_SCALE, WISH_SCALE
 from controller.policies.water_filling import LEAST_COST
 
@@ -27,7 +27,7 @@ COMPUTE_NEEDS = (
 _NOBODY = -1e9
 
 
-def compute_needs(slot: SlotArrays) -> Features:
+def compute_needs(slot: SlotObservation) -> Features:
     """Return what the fills of a slot's requests depend on [env, user, len(COMPUTE_NEEDS)]."""
     extra = slot.useful_num_steps - slot.bounds.min_num_steps
     step_cost = slot.step_s / slot.bounds.compute_budget_s

@@ -60,7 +60,7 @@ _WORST_SNR_DB, _BEST_SNR_DB = -5.0, 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class FrameArrays:
+class FrameObservation:
     """What a caching decision may know."""
 
     frame: int
@@ -90,7 +90,7 @@ class FrameArrays:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SlotArrays:
+class SlotObservation:
     """What an allocation decision may know; arrays are [env, user]."""
 
     table: ModelTable
@@ -125,13 +125,13 @@ class SlotArrays:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class AllocationArrays:
+class Allocation:
     """Bandwidth shares and denoising steps, [env, user]; the cloud's steps are the most."""
 
     shares: Array
     num_steps: Ints
 
-    def validate(self, slot: SlotArrays) -> None:
+    def validate(self, slot: SlotObservation) -> None:
         """Check feasibility.
 
         A node's budget binds the steps above the fewest: these are always allowed, for a request
@@ -169,7 +169,7 @@ class AllocationArrays:
             )
 
 
-def slot_arrays(
+def slot_observation(
     table: ModelTable,
     bounds: AllocationConfig,
     *,
@@ -179,9 +179,9 @@ def slot_arrays(
     nodes: Ints,
     gains: Array,
     waiting_s: Array,
-) -> SlotArrays:
+) -> SlotObservation:
     """Return a slot's arrays, with what the table says of each request."""
-    return SlotArrays(
+    return SlotObservation(
         table=table,
         bounds=bounds,
         num_nodes=num_nodes,
@@ -235,7 +235,7 @@ class SlotFeatures:
         return np.concatenate([flat, self.context], axis=1)
 
 
-def slot_features(slot: SlotArrays, radio: RadioConfig, slot_s: float) -> SlotFeatures:
+def slot_features(slot: SlotObservation, radio: RadioConfig, slot_s: float) -> SlotFeatures:
     """Return the features of a slot."""
     table, budget_s = slot.table, slot.bounds.compute_budget_s
     most = table.max_num_steps.max()
@@ -285,7 +285,7 @@ def frame_width(scenario: ScenarioConfig, num_models: int) -> int:
     return num_models * (scenario.history_frames + nodes + 2) + nodes
 
 
-def frame_features(frame: FrameArrays, scenario: ScenarioConfig) -> Features:
+def frame_features(frame: FrameObservation, scenario: ScenarioConfig) -> Features:
     """Return the features of a frame [env, frame_width], each 0..FEATURE_HIGH.
 
     They are: the share of each model in each past frame's requests, the latest frame last; the
@@ -310,12 +310,12 @@ def frame_features(frame: FrameArrays, scenario: ScenarioConfig) -> Features:
     return features.clip(0, FEATURE_HIGH).astype(np.float32)
 
 
-def smallest_capacity(frame: FrameArrays) -> int:
+def smallest_capacity(frame: FrameObservation) -> int:
     """Return the bytes that every edge node holds: a learner takes all nodes for the smallest."""
     return int(frame.capacity_bytes.min(initial=np.iinfo(np.int64).max))
 
 
-def action_mask(frame: FrameArrays) -> Bools:
+def action_mask(frame: FrameObservation) -> Bools:
     """Return which of ``subsets`` fit an edge node, [env, action]; the same for every env and node.
 
     Raises:
@@ -340,7 +340,7 @@ def subsets(num_models: int) -> Bools:
     return np.asarray(np.arange(2**num_models)[:, None] >> np.arange(num_models) & 1 == 1)
 
 
-def filled(order: Ints, frame: FrameArrays) -> Bools:
+def filled(order: Ints, frame: FrameObservation) -> Bools:
     """Return caches that hold models in this order [env, node, rank], each if it fits."""
     table = frame.table
     chosen = np.zeros((*order.shape[:-1], len(table.model_ids)), dtype=bool)

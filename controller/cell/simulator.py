@@ -20,12 +20,12 @@ import numpy as np
 from controller.cell.dynamics import Array, Ints, ModelTable, utility
 from controller.cell.observations import (
     MISS,
-    AllocationArrays,
+    Allocation,
     Bools,
-    FrameArrays,
-    SlotArrays,
+    FrameObservation,
+    SlotObservation,
     place,
-    slot_arrays,
+    slot_observation,
 )
 from controller.cell.radio import MIN_RATE_BPS, RadioCell, noise_w_per_hz, rate_bps
 from controller.cell.scenario import ScenarioConfig
@@ -55,7 +55,7 @@ class Outcomes:
     time is the mean utility of a request."""
 
 
-def serve(slot: SlotArrays, allocation: AllocationArrays, scenario: ScenarioConfig) -> Outcomes:
+def serve(slot: SlotObservation, allocation: Allocation, scenario: ScenarioConfig) -> Outcomes:
     """Return what an allocation leads to: the latency by cause, quality and utility of requests."""
     radio, cloud, table = scenario.radio, scenario.cloud, slot.table
     noise = noise_w_per_hz(radio.noise_dbm_per_hz)
@@ -139,7 +139,7 @@ class Simulator:
         """True probabilities [env, frame, model] of an episode: for clairvoyant bounds only."""
         return self._popularity
 
-    def reset(self) -> FrameArrays:
+    def reset(self) -> FrameObservation:
         """Begin the next episode: new places, channels, popularity; empty caches."""
         self._reset()
         return self.observe_frame()
@@ -156,7 +156,7 @@ class Simulator:
         )
         self._caches = np.zeros((self.num_envs, scenario.num_nodes, num_models), dtype=bool)
         self._ready_s = np.zeros(self._caches.shape)  # from the start of the frame until loaded
-        self._observed: SlotArrays | None = None
+        self._observed: SlotObservation | None = None
 
     def _draw_popularity(self) -> Array:
         scenario = self.scenario
@@ -172,9 +172,9 @@ class Simulator:
             path.append(popularity.probabilities)
         return np.stack(path, axis=1)
 
-    def observe_frame(self) -> FrameArrays:
+    def observe_frame(self) -> FrameObservation:
         """Return what is known at the start of the frame."""
-        return FrameArrays(
+        return FrameObservation(
             frame=self._frame,
             table=self.table,
             request_counts=self._history,
@@ -202,7 +202,7 @@ class Simulator:
         self._caches = caches.copy()
         self._is_decided = True
 
-    def observe_slot(self) -> SlotArrays:
+    def observe_slot(self) -> SlotObservation:
         """Let the users move and ask; return the requests that wait when the slot begins.
 
         Once the episode is over this is a last look, for learners that bootstrap from it.
@@ -219,7 +219,7 @@ class Simulator:
             scenario.workload, probabilities, scenario.num_users, self._requests_rng
         )
         is_loaded = self._caches & (self._ready_s <= self._slot * scenario.slot_s)
-        self._observed = slot_arrays(
+        self._observed = slot_observation(
             self.table,
             scenario.allocation,
             num_nodes=scenario.num_nodes,
@@ -231,7 +231,7 @@ class Simulator:
         )
         return self._observed
 
-    def apply_allocations(self, allocation: AllocationArrays) -> Outcomes:
+    def apply_allocations(self, allocation: Allocation) -> Outcomes:
         """Serve the observed requests; move the clock on by a slot.
 
         Raises:

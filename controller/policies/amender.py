@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from controller.cell.dynamics import Array, Ints
-from controller.cell.observations import RAW_ACTION, AllocationArrays, SlotArrays
+from controller.cell.observations import RAW_ACTION, Allocation, SlotObservation
 from controller.policies.water_filling import fills
 
 LOGIT_SCALE = 3.0
@@ -31,7 +31,7 @@ WISH_SCALE = 5.0
 _ROUNDING = 1e-12
 
 
-def amend(raw: ArrayLike, slot: SlotArrays) -> AllocationArrays:
+def amend(raw: ArrayLike, slot: SlotObservation) -> Allocation:
     """Return the feasible allocation that a raw action [env, user, 2] stands for.
 
     Raises:
@@ -44,18 +44,18 @@ def amend(raw: ArrayLike, slot: SlotArrays) -> AllocationArrays:
     if not np.isfinite(actions).all():
         raise ValueError(f"a raw action must be finite, got {actions[~np.isfinite(actions)][0]}")
     actions = np.clip(actions, -1.0, 1.0)
-    return AllocationArrays(
+    return Allocation(
         shares=_shares(actions[..., 0], slot), num_steps=_num_steps(actions[..., 1], slot)
     )
 
 
-def _shares(logits: Array, slot: SlotArrays) -> Array:
+def _shares(logits: Array, slot: SlotObservation) -> Array:
     weights = np.exp(LOGIT_SCALE * logits) * slot.asks
     total = weights.sum(axis=-1, keepdims=True)
     return weights / np.where(total > 0, total, 1.0)
 
 
-def _num_steps(raw: Array, slot: SlotArrays) -> Ints:
+def _num_steps(raw: Array, slot: SlotObservation) -> Ints:
     fewest = slot.bounds.min_num_steps
     extra = slot.useful_num_steps - fewest
     step_s = slot.node_step_s  # [env, node, user], 0 where the request is not the node's

@@ -18,12 +18,12 @@ import numpy as np
 from controller.cell.dynamics import Array, Ints
 from controller.cell.observations import (
     MISS,
-    AllocationArrays,
+    Allocation,
     Bools,
-    FrameArrays,
-    SlotArrays,
+    FrameObservation,
+    SlotObservation,
     filled,
-    slot_arrays,
+    slot_observation,
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import serve
@@ -97,30 +97,30 @@ def allocation_rule(name: str, scenario: ScenarioConfig, rng: np.random.Generato
     return rules[name]()
 
 
-def _ranked(scores: Array, frame: FrameArrays) -> Bools:
+def _ranked(scores: Array, frame: FrameObservation) -> Bools:
     """Return every node holding the models of the highest scores [env, model] that fit."""
     order = np.argsort(-scores, axis=-1, kind="stable")
     return filled(np.broadcast_to(order[:, None], frame.caches.shape), frame)
 
 
-def nothing(frame: FrameArrays) -> Bools:
+def nothing(frame: FrameObservation) -> Bools:
     """Return empty caches: everything goes to the cloud."""
     return np.zeros_like(frame.caches)
 
 
-def most_popular(frame: FrameArrays) -> Bools:
+def most_popular(frame: FrameObservation) -> Bools:
     """Return the models with most requests in the frames that are seen."""
     return _ranked(frame.request_counts.sum(axis=1), frame)
 
 
-def most_popular_per_byte(frame: FrameArrays) -> Bools:
+def most_popular_per_byte(frame: FrameObservation) -> Bools:
     """Return the models with most requests for each byte in the frames that are seen."""
     return _ranked(
         frame.request_counts.sum(axis=1) / np.maximum(frame.table.resident_bytes, 1), frame
     )
 
 
-def least_recently_used(frame: FrameArrays) -> Bools:
+def least_recently_used(frame: FrameObservation) -> Bools:
     """Return the models used last: by frame, those that are held already first among equals."""
     history = frame.request_counts.shape[1]
     latest = (frame.request_counts > 0) * np.arange(1, history + 1)[:, None]
@@ -133,7 +133,7 @@ class RandomCaching:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def __call__(self, frame: FrameArrays) -> Bools:
+    def __call__(self, frame: FrameObservation) -> Bools:
         """Return caches [env, node, model]."""
         order = np.broadcast_to(np.arange(frame.caches.shape[-1]), frame.caches.shape)
         return filled(self._rng.permuted(order, axis=-1), frame)
@@ -145,7 +145,7 @@ class LeastFrequentlyUsed:
     def __init__(self) -> None:
         self._counts: Ints | int = 0
 
-    def __call__(self, frame: FrameArrays) -> Bools:
+    def __call__(self, frame: FrameObservation) -> Bools:
         """Return caches [env, node, model]."""
         latest = frame.request_counts[:, -1]
         self._counts = latest + (self._counts if frame.frame > 1 else 0)
@@ -155,12 +155,12 @@ class LeastFrequentlyUsed:
 class StaticCaching:
     """The models with most requests in the first frame, held for the rest of the episode."""
 
-    def __call__(self, frame: FrameArrays) -> Bools:
+    def __call__(self, frame: FrameObservation) -> Bools:
         """Return caches [env, node, model]."""
         return most_popular(frame) if frame.frame <= 1 else frame.caches
 
 
-def equal(slot: SlotArrays) -> AllocationArrays:
+def equal(slot: SlotObservation) -> Allocation:
     """Return equal shares, and on each node the largest equal step count within its budget."""
     count = slot.asks.sum(axis=-1, keepdims=True)
     step_s = slot.node_step_s.sum(axis=-1)
@@ -169,7 +169,7 @@ def equal(slot: SlotArrays) -> AllocationArrays:
     of_node = np.clip(np.floor(affordable), slot.bounds.min_num_steps, slot.bounds.max_num_steps)
     steps = np.where(slot.members, of_node[..., None], 0).sum(axis=1)
     steps = np.where(slot.nodes == MISS, slot.max_num_steps, steps)
-    return AllocationArrays(
+    return Allocation(
         shares=slot.asks / np.maximum(count, 1),
         num_steps=np.minimum(steps, slot.max_num_steps).astype(np.int64),
     )
@@ -189,7 +189,7 @@ class Genetic:
         self._scenario = scenario
         self._rng = rng
 
-    def __call__(self, slot: SlotArrays) -> AllocationArrays:
+    def __call__(self, slot: SlotObservation) -> Allocation:
         """Return the best allocation found."""
         rng, count = self._rng, self.population
         many = _repeated(slot, count)
@@ -207,7 +207,7 @@ class Genetic:
         best = self._fitness(genes, many).argmax(axis=1)
         return amender.amend(genes[np.arange(num_envs), best], slot)
 
-    def _fitness(self, genes: Array, many: SlotArrays) -> Array:
+    def _fitness(self, genes: Array, many: SlotObservation) -> Array:
         allocation = amender.amend(genes.reshape(-1, *genes.shape[2:]), many)
         worth = serve(many, allocation, self._scenario).utility.sum(axis=-1)
         return worth.reshape(genes.shape[:2])
@@ -220,8 +220,8 @@ class Genetic:
         return np.take_along_axis(genes, winner[..., None, None], axis=1)
 
 
-def _repeated(slot: SlotArrays, count: int) -> SlotArrays:
-    return slot_arrays(
+def _repeated(slot: SlotObservation, count: int) -> SlotObservation:
+    return slot_observation(
         slot.table,
         slot.bounds,
         num_nodes=slot.num_nodes,

@@ -26,7 +26,7 @@ import numpy as np
 
 from controller.cell.config import AllocationConfig, RadioConfig, UtilityConfig
 from controller.cell.dynamics import Array, Ints, ModelTable, utility
-from controller.cell.observations import AllocationArrays, Bools, SlotArrays
+from controller.cell.observations import Allocation, Bools, SlotObservation
 from controller.cell.radio import noise_w_per_hz
 from controller.cell.scenario import ScenarioConfig
 
@@ -36,15 +36,15 @@ _NEWTON_STEPS = 2
 _SAME = 1e-9
 
 
-def allocate(slot: SlotArrays, scenario: ScenarioConfig) -> AllocationArrays:
+def allocate(slot: SlotObservation, scenario: ScenarioConfig) -> Allocation:
     """Return the optimal allocation of a slot."""
-    return AllocationArrays(
+    return Allocation(
         shares=best_shares(slot, scenario.radio, scenario.workload.upload_bytes),
         num_steps=best_num_steps(slot, scenario.utility),
     )
 
 
-def best_shares(slot: SlotArrays, radio: RadioConfig, upload_bytes: float) -> Array:
+def best_shares(slot: SlotObservation, radio: RadioConfig, upload_bytes: float) -> Array:
     """Return the shares [env, user] with the least sum of transfer times; 0 where none asks."""
     noise = noise_w_per_hz(radio.noise_dbm_per_hz)
     image_bytes = slot.table.image_bytes[slot.models]
@@ -101,7 +101,9 @@ def _log_slope(seconds: Array, snr: Array, log_share: Array) -> tuple[Array, Arr
     return np.log(slope), (slopes * bends).sum(axis=0) / slope
 
 
-def best_num_steps(slot: SlotArrays, worth: UtilityConfig, num_cells: int | None = None) -> Ints:
+def best_num_steps(
+    slot: SlotObservation, worth: UtilityConfig, num_cells: int | None = None
+) -> Ints:
     """Return the steps [env, user] that are worth most within every node's budget.
 
     Args:

@@ -12,20 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.cell.observations import AllocationArrays, Bools, FrameArrays, SlotArrays
+from controller.cell.observations import Allocation, Bools, FrameObservation, SlotObservation
 
-Caching = Callable[[FrameArrays], Bools]
-Allocating = Callable[[SlotArrays], AllocationArrays]
+Caching = Callable[[FrameObservation], Bools]
+Allocating = Callable[[SlotObservation], Allocation]
 
 
 class Policy(Protocol):
     """Decides for all environments at once."""
 
-    def decide_caches(self, frame: FrameArrays) -> Bools:
+    def decide_caches(self, frame: FrameObservation) -> Bools:
         """Return the models [env, node, model] that each edge node holds in the coming frame."""
         ...
 
-    def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:
+    def decide_allocations(self, slot: SlotObservation) -> Allocation:
         """Return shares and steps [env, user] for the requests that wait."""
         ...
 

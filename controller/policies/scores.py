@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from controller.cell.dynamics import CAUSES, Array, ModelTable
-from controller.cell.observations import AllocationArrays, Bools, SlotArrays
+from controller.cell.observations import Allocation, Bools, SlotObservation
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Simulator
 from controller.policies.baselines import RandomCaching, equal
@@ -183,7 +183,7 @@ class EvaluationEpisode:
     def reference_scores(self) -> ReferenceScores:
         """Return the episode's references."""
 
-        def best(slot: SlotArrays) -> AllocationArrays:
+        def best(slot: SlotObservation) -> Allocation:
             return allocate(slot, self._scenario)
 
         return ReferenceScores(
@@ -216,13 +216,13 @@ def levers(
     best in hindsight.
     """
 
-    def best(slot: SlotArrays) -> AllocationArrays:
+    def best(slot: SlotObservation) -> Allocation:
         return allocate(slot, scenario)
 
-    def equal_bandwidth(slot: SlotArrays) -> AllocationArrays:
+    def equal_bandwidth(slot: SlotObservation) -> Allocation:
         return replace(best(slot), shares=equal(slot).shares)
 
-    def equal_steps(slot: SlotArrays) -> AllocationArrays:
+    def equal_steps(slot: SlotObservation) -> Allocation:
         return replace(best(slot), num_steps=equal(slot).num_steps)
 
     scores: dict[str, list[float]] = {}

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from controller.cell.dynamics import Ints, ModelTable, lost_utility, split_latency, utility
-from controller.cell.observations import MISS, AllocationArrays, SlotArrays, place, slot_arrays
+from controller.cell.observations import MISS, Allocation, SlotObservation, place, slot_observation
 from controller.cell.radio import MIN_RATE_BPS, RadioCell
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
@@ -70,7 +70,7 @@ class _Observed:
     requests: tuple[Submission, ...]
     edges: tuple[str, ...]
     """Node ids in the order of the arrays' node numbers."""
-    arrays: SlotArrays
+    arrays: SlotObservation
 
 
 class Dispatcher:
@@ -134,7 +134,7 @@ class Dispatcher:
             if self._pending.pop(submission.request_id, None):
                 self._close(submission.request_id, "failed", "its user left before the grant")
 
-    def observe(self, frame: int, slot: int) -> SlotArrays:
+    def observe(self, frame: int, slot: int) -> SlotObservation:
         """Return the requests that wait now, one environment [1, request]."""
         waiting = tuple(self._pending.values())
         models = np.array([[self._models[one.submission.model_id] for one in waiting]], dtype=int)
@@ -142,7 +142,7 @@ class Dispatcher:
         edges = tuple(self._registry.edges())
         holders = [self._registry.holders(model_id) for model_id in self._models]
         is_loaded = np.array([[[edge in some for some in holders] for edge in edges]])
-        arrays = slot_arrays(
+        arrays = slot_observation(
             self._table,
             self._config.allocation,
             num_nodes=max(1, len(edges)),
@@ -161,7 +161,7 @@ class Dispatcher:
         )
         return arrays
 
-    def grant(self, allocation: AllocationArrays) -> None:
+    def grant(self, allocation: Allocation) -> None:
         """Answer the observed requests; who has left meanwhile is skipped.
 
         Raises:

@@ -9,7 +9,7 @@ a simulator returns at once.
 
 from typing import ClassVar, Protocol
 
-from controller.cell.observations import AllocationArrays, Bools, FrameArrays, SlotArrays
+from controller.cell.observations import Allocation, Bools, FrameObservation, SlotObservation
 from controller.policies.policy import Policy
 from controller.record.request_log import RequestRecord
 
@@ -19,7 +19,7 @@ class Testbed(Protocol):
 
     __test__: ClassVar[bool] = False  # pytest: not a class of tests
 
-    async def observe_frame(self, frame: int) -> FrameArrays:
+    async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the start of a frame."""
         ...
 
@@ -27,11 +27,11 @@ class Testbed(Protocol):
         """Make the nodes hold [1, node, model]; until a model is loaded its requests miss."""
         ...
 
-    async def observe_slot(self, frame: int, slot: int) -> SlotArrays:
+    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
         """Return the requests that wait when the slot begins; live there may be none."""
         ...
 
-    async def apply_allocations(self, allocation: AllocationArrays) -> None:
+    async def apply_allocations(self, allocation: Allocation) -> None:
         """Grant the observed requests what was decided."""
         ...
 

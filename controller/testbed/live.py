@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from controller.cell.dynamics import Ints, ModelTable
-from controller.cell.observations import AllocationArrays, Bools, FrameArrays, SlotArrays
+from controller.cell.observations import Allocation, Bools, FrameObservation, SlotObservation
 from controller.cell.radio import RadioCell
 from controller.record.config import RunConfig
 from controller.record.request_log import CacheRecord, RequestLog, RequestRecord
@@ -71,7 +71,7 @@ class LiveTestbed:
         """Seconds until the last slot has ended."""
         return max(0.0, (self._config.num_slots + 1) * self._config.slot_s - self.elapsed_s)
 
-    async def observe_frame(self, frame: int) -> FrameArrays:
+    async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the start of a frame; waits for it."""
         if frame:
             await self._boundary(frame * self._config.slots_per_frame)
@@ -81,7 +81,7 @@ class LiveTestbed:
         self._edges = tuple(edges)
         held = [self._registry.expected(node_id) for node_id in edges]
         caches = np.array([[name in models for name in self._table.model_ids] for models in held])
-        return FrameArrays(
+        return FrameObservation(
             frame=frame,
             table=_measured(self._table, edges.values()),
             request_counts=np.stack(self._counts)[None],
@@ -104,7 +104,7 @@ class LiveTestbed:
             self._began_s = time.perf_counter()
             self.begun.set()
 
-    async def observe_slot(self, frame: int, slot: int) -> SlotArrays:
+    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
         """Return the requests that wait when the slot begins; waits for it."""
         index = frame * self._config.slots_per_frame + slot
         self._dispatcher.announce(frame, slot)
@@ -115,7 +115,7 @@ class LiveTestbed:
         self._cell.step(self._config.slot_s)
         return self._dispatcher.observe(frame, slot)
 
-    async def apply_allocations(self, allocation: AllocationArrays) -> None:
+    async def apply_allocations(self, allocation: Allocation) -> None:
         """Grant the observed requests their share and steps.
 
         Raises:

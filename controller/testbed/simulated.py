@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from controller.cell.dynamics import CAUSES, ModelTable
-from controller.cell.observations import MISS, AllocationArrays, Bools, FrameArrays, SlotArrays
+from controller.cell.observations import MISS, Allocation, Bools, FrameObservation, SlotObservation
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Outcomes, Simulator
 from controller.record.request_log import RequestRecord
@@ -25,10 +25,10 @@ class SimulatedTestbed:
         self._table = table
         self._simulator = Simulator(scenario, table, num_envs=1, seed=seed)
         self._at = (0, 0)
-        self._slot: SlotArrays | None = None
+        self._slot: SlotObservation | None = None
         self._ended: list[RequestRecord] = []
 
-    async def observe_frame(self, frame: int) -> FrameArrays:
+    async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the start of a frame.
 
         Raises:
@@ -43,12 +43,12 @@ class SimulatedTestbed:
         """Make the nodes hold [1, node, model]."""
         self._simulator.apply_caches(caches)
 
-    async def observe_slot(self, frame: int, slot: int) -> SlotArrays:
+    async def observe_slot(self, frame: int, slot: int) -> SlotObservation:
         """Return the requests that wait when the slot begins."""
         self._at, self._slot = (frame, slot), self._simulator.observe_slot()
         return self._slot
 
-    async def apply_allocations(self, allocation: AllocationArrays) -> None:
+    async def apply_allocations(self, allocation: Allocation) -> None:
         """Serve the observed requests.
 
         Raises:
@@ -61,7 +61,7 @@ class SimulatedTestbed:
         users = np.flatnonzero(waiting.asks[0])
         self._ended += [self._record(waiting, outcomes, int(user)) for user in users]
 
-    def _record(self, waiting: SlotArrays, outcomes: Outcomes, user: int) -> RequestRecord:
+    def _record(self, waiting: SlotObservation, outcomes: Outcomes, user: int) -> RequestRecord:
         (frame, slot), model = self._at, waiting.models[0, user]
         node = int(waiting.nodes[0, user])
         measured = (*CAUSES, "total_s", "quality", "utility")

@@ -28,17 +28,17 @@ from controller.cell.observations import (
     MISS,
     RAW_ACTION,
     USER_FEATURES,
-    AllocationArrays,
+    Allocation,
     Bools,
     Features,
-    FrameArrays,
-    SlotArrays,
+    FrameObservation,
+    SlotObservation,
     action_mask,
     fitted,
     frame_features,
     frame_width,
-    slot_arrays,
     slot_features,
+    slot_observation,
     subsets,
 )
 from controller.cell.scenario import ScenarioConfig
@@ -91,7 +91,7 @@ class CachingAgent:
     def _node_width(self) -> int:
         return self._num_nodes if self._num_nodes > 1 else 0
 
-    def decide(self, frame: FrameArrays, *, explore: bool) -> CachingDecision:
+    def decide(self, frame: FrameObservation, *, explore: bool) -> CachingDecision:
         """Return feasible caches for the frame; nodes that are lost count as empty ones.
 
         Raises:
@@ -117,7 +117,7 @@ class CachingAgent:
             feasible=action_mask(frame)[0] if is_enumerated else np.zeros(0, dtype=bool),
         )
 
-    def _choose(self, features: Features, frame: FrameArrays, *, explore: bool) -> Bools:
+    def _choose(self, features: Features, frame: FrameObservation, *, explore: bool) -> Bools:
         if isinstance(self.agent, SequentialCache):
             return self.agent.act(features, explore=explore)
         action = self.agent.act(features, action_mask(frame), explore=explore)
@@ -159,7 +159,7 @@ class AllocationDecision:
     """What a transition holds of the slot; [env, ...] of groups of the scenario's users."""
     raw_action: Features
     """[env, user, 2]."""
-    allocation: AllocationArrays
+    allocation: Allocation
 
 
 class AllocationAgent:
@@ -188,7 +188,7 @@ class AllocationAgent:
         else:
             self.agent = _reference_agent(kind, config, sizes, rng)
 
-    def decide(self, slot: SlotArrays, *, explore: bool) -> AllocationDecision:
+    def decide(self, slot: SlotObservation, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
 
         The agent's users are groups of the scenario's number of users, the last one filled up with
@@ -244,13 +244,13 @@ def _reference_agent(
     return Sb3Agent(kind, config, sizes, rng)
 
 
-def _filled_up(slot: SlotArrays, num_users: int) -> SlotArrays:
+def _filled_up(slot: SlotObservation, num_users: int) -> SlotObservation:
     """Return the slot with users who do not ask, so that ``num_users`` divides their number."""
     missing = -slot.asks.shape[1] % num_users
     if not missing:
         return slot
     nobody = {"asks": False, "models": 0, "nodes": MISS, "gains": 1.0, "waiting_s": 0.0}
-    return slot_arrays(
+    return slot_observation(
         slot.table,
         slot.bounds,
         num_nodes=slot.num_nodes,
@@ -268,12 +268,12 @@ class LearnedPolicy:
     caching: CachingAgent
     allocation: AllocationAgent
 
-    def decide_caches(self, frame: FrameArrays) -> Bools:
+    def decide_caches(self, frame: FrameObservation) -> Bools:
         """Return the caches [env, node, model]."""
         if not len(frame.capacity_bytes):  # live, no edge node answers
             return frame.caches
         return self.caching.decide(frame, explore=False).caches
 
-    def decide_allocations(self, slot: SlotArrays) -> AllocationArrays:
+    def decide_allocations(self, slot: SlotObservation) -> Allocation:
         """Return shares and steps [env, user]."""
         return self.allocation.decide(slot, explore=False).allocation

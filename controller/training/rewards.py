@@ -25,7 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from controller.cell.dynamics import Array
-from controller.cell.observations import MISS, SlotArrays
+from controller.cell.observations import MISS, SlotObservation
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import serve
 from controller.policies.baselines import equal
@@ -38,7 +38,7 @@ _LEAST_STD = 1e-6
 
 
 def rewards_of(
-    slot: SlotArrays,
+    slot: SlotObservation,
     utility: Array,
     scenario: ScenarioConfig,
     kind: RewardKind,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.cell import scenario
-from controller.cell.observations import AllocationArrays, SlotArrays, slot_features
+from controller.cell.observations import Allocation, SlotObservation, slot_features
 from controller.cell.simulator import Simulator
 from controller.policies import exact
 from controller.policies.amender import amend
@@ -22,14 +22,14 @@ def test_slot_steps_per_cpu_second(capsys):
     table = scenario.read_models(default)
     rng = stream(0, "raw actions")
 
-    def random_raw(slot: SlotArrays) -> AllocationArrays:
+    def random_raw(slot: SlotObservation) -> Allocation:
         return amend(rng.uniform(-1, 1, (*slot.asks.shape, 2)), slot)
 
-    def random_raw_and_features(slot: SlotArrays) -> AllocationArrays:
+    def random_raw_and_features(slot: SlotObservation) -> Allocation:
         slot_features(slot, default.radio, default.slot_s)
         return random_raw(slot)
 
-    def best(slot: SlotArrays) -> AllocationArrays:
+    def best(slot: SlotObservation) -> Allocation:
         return exact.allocate(slot, default)
 
     ways = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from controller.cell.config import AllocationConfig
-from controller.cell.observations import MISS, SlotArrays, slot_arrays
+from controller.cell.observations import MISS, SlotObservation, slot_observation
 from controller.policies.amender import LOGIT_SCALE, amend
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
@@ -17,7 +17,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @st.composite
-def slots(draw: st.DrawFn) -> SlotArrays:
+def slots(draw: st.DrawFn) -> SlotObservation:
     """Draw any slot: nobody asks, budgets too small for anything, several nodes included."""
     num_envs, num_users, num_nodes = (draw(st.integers(1, most)) for most in (3, 6, 3))
     least = draw(st.integers(1, 8))
@@ -33,7 +33,7 @@ def slots(draw: st.DrawFn) -> SlotArrays:
     shape = (num_envs, num_users)
     asks = draw(arrays.arrays(bool, shape))
     nodes = draw(arrays.arrays(np.int64, shape, elements=st.integers(MISS, num_nodes - 1)))
-    return slot_arrays(
+    return slot_observation(
         table(synthetic_models=models, allocation=bounds),
         bounds,
         num_nodes=num_nodes,

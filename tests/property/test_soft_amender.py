@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from controller.agents.networks import Slot, slot_of
 from controller.agents.soft_amender import SoftAmender, compute_needs
 from controller.cell.config import RadioConfig
-from controller.cell.observations import MISS, SlotArrays, slot_features
+from controller.cell.observations import MISS, SlotObservation, slot_features
 from controller.policies.amender import LOGIT_SCALE, amend
 from tests.property.test_amender import slots
 from tests.unit.controller.scenarios import slot
 
 
-def read(seen: SlotArrays) -> Slot:
+def read(seen: SlotObservation) -> Slot:
     features = slot_features(seen, RadioConfig(), slot_s=1.0)
     arrays = (features.user_features, features.user_mask, features.context, compute_needs(seen))
     return slot_of(*(torch.from_numpy(array) for array in arrays))
 
 
-def shown(seen: SlotArrays, raw: np.ndarray) -> np.ndarray:
+def shown(seen: SlotObservation, raw: np.ndarray) -> np.ndarray:
     soft = SoftAmender(seen.bounds.min_num_steps, seen.num_nodes)
     return soft(read(seen), torch.from_numpy(raw.astype(np.float32))).numpy()
 

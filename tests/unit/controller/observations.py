@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from controller.cell.config import AllocationConfig
 from controller.cell.dynamics import model_table
-from controller.cell.observations import MISS, FrameArrays, SlotArrays, slot_arrays
+from controller.cell.observations import MISS, FrameObservation, SlotObservation, slot_observation
 from tests.unit.controller.scenarios import curves
 
 COUNTS = st.integers(0, 20)
 
 
 @st.composite
-def frames(draw: st.DrawFn) -> FrameArrays:
+def frames(draw: st.DrawFn) -> FrameObservation:
     """Draw any frame: no node, no room and no request included."""
     shape = num_envs, num_nodes, num_models = draw(
         st.tuples(st.integers(1, 2), st.integers(0, 3), st.integers(1, 6))
@@ -23,7 +23,7 @@ def frames(draw: st.DrawFn) -> FrameArrays:
     counts = draw(st.lists(COUNTS, min_size=number, max_size=number))
     rooms = draw(st.lists(st.integers(0, 300), min_size=num_nodes, max_size=num_nodes))
     models = [curves(f"m{index}", resident_bytes=size) for index, size in enumerate(sizes)]
-    return FrameArrays(
+    return FrameObservation(
         frame=draw(st.integers(0, 100)),
         table=model_table(models, 20),
         request_counts=np.array(counts).reshape(num_envs, history, num_models),
@@ -33,7 +33,7 @@ def frames(draw: st.DrawFn) -> FrameArrays:
 
 
 @st.composite
-def slots(draw: st.DrawFn) -> SlotArrays:
+def slots(draw: st.DrawFn) -> SlotObservation:
     """Draw any slot of one environment: budgets too small for anything included."""
     num_users, low = draw(st.integers(1, 12)), draw(st.integers(1, 10))
     most = draw(st.integers(low, 60))
@@ -47,7 +47,7 @@ def slots(draw: st.DrawFn) -> SlotArrays:
         for user, step_s in enumerate(steps_s)
     ]
     asks = per_user(st.booleans())
-    return slot_arrays(
+    return slot_observation(
         model_table(models, most),
         AllocationConfig(
             min_num_steps=low,

@@ -4,7 +4,7 @@ import numpy as np
 
 from controller.cell.config import AllocationConfig, RadioConfig, UtilityConfig, WorkloadConfig
 from controller.cell.dynamics import ModelCurves, ModelTable
-from controller.cell.observations import MISS, SlotArrays, slot_arrays
+from controller.cell.observations import MISS, SlotObservation, slot_observation
 from controller.cell.scenario import ScenarioConfig, read_models
 from protos.config import BackhaulConfig
 
@@ -60,11 +60,11 @@ def table(**changes) -> ModelTable:
 
 def slot(
     models: list[int], nodes: list[int] | None = None, *, gain=1.5e-14, num_nodes=1, **changes
-) -> SlotArrays:
+) -> SlotObservation:
     """Return one environment's slot; -1 as model is a user who does not ask."""
     asked = np.array([models], dtype=np.int64)
     setting = scenario(**changes)
-    return slot_arrays(
+    return slot_observation(
         read_models(setting),
         setting.allocation,
         num_nodes=num_nodes,

@@ -71,7 +71,7 @@ def test_features_have_the_shapes_and_bounds_that_are_stated():
 
 def test_a_frames_features_by_hand():
     setting = scenario()
-    frame = seen.FrameArrays(
+    frame = seen.FrameObservation(
         frame=1,
         table=table(),
         request_counts=np.array([[[0, 0, 0], [3, 1, 0]]]),
@@ -94,7 +94,7 @@ def test_too_many_subsets_are_refused():
 
 def test_sets_are_filled_in_order_while_models_fit():
     # 60, 50 and 40 bytes into 100, and in the last node into 40
-    frame = seen.FrameArrays(
+    frame = seen.FrameObservation(
         frame=0,
         table=table(),
         request_counts=np.zeros((1, 2, 3), dtype=np.int64),
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_left_out():
     ],
 )
 def test_an_infeasible_allocation_is_named(shares, num_steps, complaint):
-    action = seen.AllocationArrays(shares=np.array(shares), num_steps=np.array(num_steps))
+    action = seen.Allocation(shares=np.array(shares), num_steps=np.array(num_steps))
     with pytest.raises(ValueError, match=complaint):
         action.validate(slot([0, 1]))
 
@@ -142,7 +142,7 @@ def test_an_infeasible_allocation_is_named(shares, num_steps, complaint):
 def test_a_miss_gets_its_models_most_steps_and_nothing_less():
     waiting = slot([2, 0], [seen.MISS, 0])  # c takes at most 8 steps
     most, less = (
-        seen.AllocationArrays(shares=np.array([[0.5, 0.5]]), num_steps=np.array([[steps, 5]]))
+        seen.Allocation(shares=np.array([[0.5, 0.5]]), num_steps=np.array([[steps, 5]]))
         for steps in (8, 7)
     )
     most.validate(waiting)

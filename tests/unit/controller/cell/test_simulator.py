@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from controller.cell.observations import MISS, AllocationArrays
+from controller.cell.observations import MISS, Allocation
 from controller.cell.simulator import Simulator, place, serve
 from controller.policies.baselines import equal
 from tests.unit.controller.scenarios import scenario, slot, table
@@ -19,9 +19,9 @@ def simulator(seed=0, num_envs=1, **changes) -> Simulator:
     return Simulator(setting, table(**changes), num_envs=num_envs, seed=seed)
 
 
-def halves(*num_steps: int) -> AllocationArrays:
+def halves(*num_steps: int) -> Allocation:
     count = len(num_steps)
-    return AllocationArrays(shares=np.full((1, count), 0.5), num_steps=np.array([num_steps]))
+    return Allocation(shares=np.full((1, count), 0.5), num_steps=np.array([num_steps]))
 
 
 def test_the_latency_and_utility_of_a_hit_by_hand():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from controller.cell.config import AllocationConfig
-from controller.cell.observations import MISS, FrameArrays
+from controller.cell.observations import MISS, FrameObservation
 from controller.cell.simulator import Simulator, serve
 from controller.policies import baselines, exact
 from controller.policies.baselines import Genetic, equal
@@ -12,9 +12,9 @@ from protos.seeds import stream
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
 
-def frame(counts, held=(False, False, False), number=5) -> FrameArrays:
+def frame(counts, held=(False, False, False), number=5) -> FrameObservation:
     """Return what is seen with these counts [history, model] and this cache."""
-    return FrameArrays(
+    return FrameObservation(
         frame=number,
         table=table(),
         request_counts=np.array([counts]),

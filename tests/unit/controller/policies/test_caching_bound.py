@@ -100,13 +100,13 @@ def test_a_sets_value_is_just_above_the_exact_slots(models):
 
 
 def test_a_miss_is_worth_what_the_simulator_says():
-    from controller.cell.observations import AllocationArrays
+    from controller.cell.observations import Allocation
     from controller.cell.simulator import serve
 
     setting = scenario()
     asks = slot([0, 1, 2], [MISS] * 3)
     served = serve(
-        asks, AllocationArrays(shares=np.full((1, 3), 1 / 3), num_steps=asks.max_num_steps), setting
+        asks, Allocation(shares=np.full((1, 3), 1 / 3), num_steps=asks.max_num_steps), setting
     )
     transfers = 0.4 * (served.wait_s + served.upload_s + served.download_s) / 10
     assert bound()._worth.miss == pytest.approx((served.utility + transfers)[0])

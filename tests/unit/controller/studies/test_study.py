@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.cell.observations import AllocationArrays
+from controller.cell.observations import Allocation
 from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.studies import study as studies
 from controller.studies.study import Cell, StudyConfig, cells
@@ -176,9 +176,7 @@ def test_the_suite_rates_the_floor_0_and_the_oracle_1():
         first = (asked == asked.max(axis=1, keepdims=True)) & slot.asks
         share = np.where(first, 1.0, 1e-6 * slot.asks)
         share = share / np.maximum(share.sum(axis=1, keepdims=True), 1.0)
-        return AllocationArrays(
-            shares=share, num_steps=np.where(slot.nodes < 0, slot.max_num_steps, 1)
-        )
+        return Allocation(shares=share, num_steps=np.where(slot.nodes < 0, slot.max_num_steps, 1))
 
     assert suite.rate_allocation("starved", lambda _: starved).score < -1
 

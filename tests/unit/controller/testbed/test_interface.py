@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from controller.cell.observations import AllocationArrays, FrameArrays
+from controller.cell.observations import Allocation, FrameObservation
 from controller.policies.baselines import equal, most_popular
 from controller.policies.policy import Pair
 from controller.testbed.interface import run_frames
@@ -21,7 +21,7 @@ class Script:
 
     async def observe_frame(self, frame):
         self.calls.append(f"frame {frame}")
-        return FrameArrays(
+        return FrameObservation(
             frame=frame,
             table=table(),
             request_counts=np.zeros((1, 2, 3), dtype=np.int64),
@@ -66,7 +66,7 @@ def everything(frame):
 
 
 def twice_the_band(seen):
-    return AllocationArrays(shares=np.full(seen.asks.shape, 2.0), num_steps=seen.max_num_steps)
+    return Allocation(shares=np.full(seen.asks.shape, 2.0), num_steps=seen.max_num_steps)
 
 
 @pytest.mark.parametrize(
