@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 STEP := @printf '\n== %s\n'
 
-.PHONY: demo test check bench bench-serve bench-load protos clean install
+.PHONY: demo test check claims bench bench-serve bench-load protos clean install
 
 demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
 	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
@@ -23,14 +23,17 @@ check: $(INSTALLED)  ## format, lint, types, import rules, stub drift
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.compile --check
 
+claims: $(INSTALLED)  ## recompute every figure that README and docs state from its record
+	$(BIN)/python -m controller claims
+
 bench: $(INSTALLED)  ## benchmarks: ratios measured side by side in one run
 	$(BIN)/python -m pytest -m bench -s
 
 bench-serve: $(INSTALLED)  ## ways to serve one model, side by side; some minutes
-	$(BIN)/python -m profiling.bench.serving --out results/serving
+	$(BIN)/python -m profiling.bench serving --out results/serving
 
 bench-load: $(INSTALLED)  ## loads against this machine's limits; some minutes, 4 GB of disk, 16 GB of memory
-	$(BIN)/python -m profiling.bench.loading --full-size --out results/loading
+	$(BIN)/python -m profiling.bench loading --full-size --out results/loading
 
 protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 	$(BIN)/python -m protos.compile
@@ -38,7 +41,7 @@ protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 install: $(INSTALLED)  ## only create .venv
 
 clean:  ## remove what can be made again; runs/ holds results and stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch first and alone: where pip finds a local CPU build, nothing may ask for another one.

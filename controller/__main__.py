@@ -1,116 +1,150 @@
 """The controller: decides which models edge nodes hold and what each request gets, live.
 
-    python -m controller run                                   the demo: most popular models cached
-    python -m controller run --config live-random.toml         the floor to compare with
-    python -m controller run --config my.toml --seed 7 --slot-s 2 --workload.request-probability 0.5
-    python -m controller report --run runs/live-demo/RUN       write a run's report again
-    python -m controller compare runs/live-demo/*              policies of several runs, in a table
-    python -m controller levers --scenario default             what each lever is worth there
-    python -m controller train --scenario default --seed 3     learn T2DRL in the simulator
-    python -m controller evaluate --checkpoint runs/RUN        its scores beside the baselines
-    python -m controller sweep --quick                         a study: many trainings, one figure
-
-A run starts the nodes that its configuration names (or attaches to running ones), lets emulated
-users send real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
-requests.sqlite (one row for each request), images/, config.json, manifest.json, events.log.
-
-A bare file name is looked up in controller/configs too. Every field of the file is an option of the
-same name: `python -m controller run --help` lists them with their units and values.
-Exit codes: 0 done, 1 failed or interrupted, 2 bad usage or configuration (a node that is not there,
-a port in use, a profile of other models).
+``python -m controller`` lists the verbs. Torch is loaded by the verbs that learn, and only there.
 """
 
-import argparse
 import asyncio
+import pkgutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
-from controller.cell import scenario
-from controller.cell.config import ROOT
+import tyro
+
+from controller.cell import scenario as scenarios
+from controller.cell.scenario import ScenarioConfig
 from controller.policies import scores
 from controller.record import compare, report
 from controller.record.config import RunConfig
 from controller.testbed import inputs, run
 from controller.testbed.display import Display
+from protos import command_line, logs, manifest
 from protos import config as configs
-from protos import logs, manifest
+from protos.command_line import Settings
+from protos.config import ConfigError
 from protos.errors import EdgeError
 
-_CONFIGS = Path(__file__).resolve().parent / "configs"
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Run the system live and write a report.
+
+    Starts the nodes that the file names (or attaches to running ones), lets emulated users send
+    real requests over an emulated radio cell, and leaves a folder: report.html, report.md,
+    requests.sqlite (one row for each request), images/, config.json, manifest.json, events.log.
+
+    $ python -m controller run                      the demo: most popular models cached
+    $ python -m controller run --policy random      the floor to compare with
+    $ python -m controller run --config my.toml --seed 7 --workload.request-probability 0.5
+    """
+
+    config: Path
+    """TOML file: a path, or the name of a shipped one; its fields are the options below."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level of the lines in events.log."""
+    settings: Settings[RunConfig]
+    """The file."""
+
+    @classmethod
+    def from_file(cls, config: Path = Path("live-demo.toml")) -> Self:
+        """Read the file."""
+        return cls(config=config, settings=configs.load(config, RunConfig, "controller/configs"))
+
+    def __call__(self) -> int:
+        """Return 1 where it was interrupted."""
+        config = self.settings
+        found = inputs.read(config)
+        folder = manifest.run_folder(Path(config.output), self.config.stem, config.seed)
+        logs.setup(self.log_level, folder / "events.log")
+        run.describe(config, found, folder)
+        display = Display()
+        try:
+            is_complete = asyncio.run(run.run(config, found, folder, display))
+        except (ConfigError, EdgeError):
+            display.say(f"nothing was run; logs: {folder}")
+            raise
+        display.say(f"report:  {report.write(folder)}\nrecords: {folder / 'requests.sqlite'}")
+        return 0 if is_complete else 1
 
 
-def main(argv: list[str] | None = None) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Write report.html and report.md of a finished run again, from its records.
+
+    $ python -m controller report runs/live-demo/RUN
+    """
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """Folder of the run."""
+    run: Path | None = None
+    """The same, as an option."""
+
+    def __call__(self) -> int:
+        """Print where it is written."""
+        if not (folder := self.folder or self.run):
+            raise ConfigError("report needs the folder of a run")
+        print(f"report: {report.write(folder)}")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Levers:
+    """Print what each lever is worth in a scenario: the score without it, in a table.
+
+    $ python -m controller levers --scenario tight-memory
+    $ python -m controller levers --num-users 20
+    """
+
+    scenario: str
+    """Name of a shipped scenario, or a TOML file; its fields are the options below."""
+    settings: Settings[ScenarioConfig]
+    """The file."""
+
+    @classmethod
+    def from_file(cls, scenario: str = "default") -> Self:
+        """Read the scenario."""
+        return cls(scenario=scenario, settings=scenarios.load(scenario))
+
+    def __call__(self) -> int:
+        """Simulate each rule without its lever."""
+        print(scores.lever_report(self.settings, scenarios.read_models(self.settings)))
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claims:
+    """Recompute every stated figure from its record; exit code 1 where one does not hold.
+
+    $ python -m controller claims
+    """
+
+    file: Path = Path("results/claims.toml")
+    """The claims."""
+
+    def __call__(self) -> int:
+        """Return 1 where a claim does not hold."""
+        check: Callable[[Path], int] = pkgutil.resolve_name("controller.studies.claims:check")
+        return check(self.file)
+
+
+VERBS: dict[str, tuple[type[command_line.Verb] | str, str]] = {
+    "run": (Run, "a live run: nodes, users, requests, records, a report"),
+    "report": (Report, "write the report of a run again"),
+    "compare": (compare.Compare, "the policies of several runs, in a table"),
+    "levers": (Levers, "what each lever is worth in a scenario, in a table"),
+    "train": ("controller.training.train:Train", "learn T2DRL in the simulator"),
+    "evaluate": ("controller.studies.evaluate:Evaluate", "a trained policy beside the baselines"),
+    "sweep": ("controller.studies.sweep:Sweep", "a study: many training runs, a table, a figure"),
+    "claims": (Claims, "recompute every figure that the docs state"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        if arguments and arguments[0] in ("train", "evaluate", "sweep"):
-            return _learn(arguments[0], arguments[1:])
-        if arguments and arguments[0] == "compare":
-            return compare.command(arguments[1:])
-        return _control(arguments)
-    except configs.ConfigError as error:
-        print(f"controller: {error}", file=sys.stderr)
-        return 2
-    except EdgeError as error:
-        print(f"controller: {type(error).__name__}: {error}", file=sys.stderr)
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print("controller: interrupted", file=sys.stderr)
-    return 1
-
-
-def _learn(verb: str, arguments: list[str]) -> int:
-    from controller.studies import evaluate, sweep  # noqa: PLC0415 - torch is for those who learn
-    from controller.training import train  # noqa: PLC0415 - torch is for those who learn
-
-    return {"train": train, "evaluate": evaluate, "sweep": sweep}[verb].command(arguments)
-
-
-def _control(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m controller",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    verbs = ["run", "report", "compare", "levers", "train", "evaluate", "sweep"]
-    parser.add_argument("verb", choices=verbs, help="what to do", nargs="?")
-    parser.add_argument("--config", type=Path, default=Path("live-demo.toml"), help="TOML file")
-    parser.add_argument("--run", type=Path, help="folder of a finished run, for report")
-    parser.add_argument("--scenario", default="default", help="name or TOML file, for levers")
-    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
-    args, overrides = parser.parse_known_args(arguments)
-    if args.verb is None or {"--help", "-h"} & set(overrides):
-        parser.print_help()
-        if args.verb is None:
-            return 0 if overrides else 2
-    if args.verb == "report":
-        print(f"report: {report.write(args.run or _missing('--run FOLDER'))}")
-        return 0
-    if args.verb == "levers":
-        setting = scenario.load(args.scenario, tuple(overrides))
-        print(scores.lever_report(setting, scenario.read_models(setting)))
-        return 0
-    return _run(configs.find(args.config, _CONFIGS), overrides, args.log_level)
-
-
-def _missing(option: str) -> Path:
-    raise configs.ConfigError(f"report needs {option}")
-
-
-def _run(file: Path, overrides: list[str], log_level: str) -> int:
-    config = configs.load(file, RunConfig, overrides, "python -m controller run")
-    found = inputs.read(config)
-    folder = manifest.run_folder(ROOT / config.output, file.stem, config.seed)
-    logs.setup(log_level, folder / "events.log")
-    run.describe(config, found, folder)
-    display = Display()
-    try:
-        is_complete = asyncio.run(run.run(config, found, folder, display))
-    except (configs.ConfigError, EdgeError):
-        display.say(f"nothing was run; logs: {folder}")
-        raise
-    display.say(f"report:  {report.write(folder)}\nrecords: {folder / 'requests.sqlite'}")
-    return 0 if is_complete else 1
+    about = "The controller decides which models edge nodes hold and what each request gets."
+    return command_line.main("controller", about, VERBS, arguments)
 
 
 if __name__ == "__main__":

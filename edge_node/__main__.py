@@ -1,57 +1,53 @@
-r"""An edge node: serves diffusion models over gRPC under a byte budget.
+"""An edge node: serves diffusion models over gRPC under a byte budget."""
 
-    python -m edge_node serve                              the built-in zoo, on 127.0.0.1:50051
-    python -m edge_node serve --config zoo-cloud.toml      the same program as the cloud
-    python -m edge_node serve --config my.toml --address 0.0.0.0:50051 \
-        --cache.capacity-bytes 8000000000                  any field of the file, overridden
-
-A bare file name is looked up in edge_node/configs too. Every field of the file is an option of the
-same name: `python -m edge_node serve --help` lists them with their units and values.
-Exit codes: 0 drained after SIGTERM or Ctrl-C, 1 failed, 2 bad usage or configuration.
-"""
-
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
+from edge_node import runtime
 from edge_node.config import NodeConfig
+from protos import command_line, logs
 from protos import config as configs
-from protos import logs
-from protos.errors import EdgeError
-
-_CONFIGS = Path(__file__).resolve().parent / "configs"
+from protos.command_line import Settings
 
 
-def main() -> int:
-    """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m edge_node",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("verb", choices=["serve"], help="what to do", nargs="?")
-    parser.add_argument("--config", type=Path, default=Path("zoo-edge.toml"), help="TOML file")
-    parser.add_argument("--log-level", default="INFO", help="DEBUG, INFO, WARNING or ERROR")
-    args, overrides = parser.parse_known_args()
-    if args.verb is None or "--help" in overrides or "-h" in overrides:
-        parser.print_help()
-        if args.verb is None:
-            return 0 if overrides else 2
-    logs.setup(args.log_level)
-    try:
-        file = configs.find(args.config, _CONFIGS)
-        config = configs.load(file, NodeConfig, overrides, "python -m edge_node serve")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serve:
+    """Serve models until SIGTERM or Ctrl-C; then finish the running requests, and end.
+
+    $ python -m edge_node serve                          the built-in zoo, on 127.0.0.1:50051
+    $ python -m edge_node serve --config zoo-cloud.toml  the same program as the cloud
+    $ python -m edge_node serve --config my.toml --cache.capacity-bytes 8000000000
+    """
+
+    config: Path
+    """TOML file: a path, or the name of a shipped one; its fields are the options below."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least level of the log's lines, on standard error."""
+    settings: Settings[NodeConfig]
+    """The file."""
+
+    @classmethod
+    def from_file(cls, config: Path = Path("zoo-edge.toml")) -> Self:
+        """Read the file."""
+        return cls(config=config, settings=configs.load(config, NodeConfig, "edge_node/configs"))
+
+    def __call__(self) -> int:
+        """Return when the node has drained."""
+        logs.setup(self.log_level)
+        runtime.prepare()
         from edge_node import server  # noqa: PLC0415 - torch takes seconds, --help none
 
-        server.run(config, file.parent)
-    except configs.ConfigError as error:
-        print(f"edge_node: {error}", file=sys.stderr)
-        return 2
-    except EdgeError as error:
-        print(f"edge_node: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        server.run(self.settings)
+        return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    about = "An edge node serves diffusion models over gRPC under a byte budget."
+    verbs = {"serve": (Serve, "serve models until it is told to stop")}
+    return command_line.main("edge_node", about, verbs, arguments)
 
 
 if __name__ == "__main__":

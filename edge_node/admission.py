@@ -1,16 +1,18 @@
-"""Admission: what a request may ask for. Every refusal names the thing, the limit and the value."""
+"""Admission: what a request may ask for.
+
+Responsible for limits, defaults and the ticket; every refusal names the thing, the limit and the
+value. Not: whether there is room for it.
+"""
 
 import math
 import secrets
 
 from edge_node.catalog import Catalog
-from edge_node.config import LimitsConfig
+from edge_node.config import SAMPLERS, LimitsConfig
 from edge_node.engine.interface import Job
 from protos import tickets
 from protos.errors import InvalidRequestError, TicketError
-from protos.messages import GenerateRequest
-
-SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm", "flow_euler")
+from protos.messages import GenerateRequest, check_request_id
 
 
 class Admission:
@@ -32,49 +34,42 @@ class Admission:
             InvalidRequestError: a value breaks its limit.
             TicketError: the node needs a ticket and this one does not grant this request.
         """
-        _require(bool(request.request_id), "request_id must not be empty")
-        _require_at_most("request_id", len(request.request_id), 200, "characters")
+        check_request_id(request.request_id)
         config = self._catalog.get(request.model_id).config
         limits = self._limits
         for name in ("prompt", "negative_prompt"):
-            count = len(getattr(request, name))
-            _require_at_most(name, count, limits.max_prompt_chars, "characters")
+            count, most = len(getattr(request, name)), limits.max_prompt_chars
+            _require(count <= most, f"{name} must have at most {most} characters, got {count}")
         _require(
             1 <= request.num_steps <= config.max_num_steps,
             f"num_steps must be 1..{config.max_num_steps} for model {request.model_id!r}, "
             f"got {request.num_steps}",
         )
-        guidance = request.guidance_scale
-        if guidance is None:
-            guidance = config.default_guidance_scale
-        _require(
-            math.isfinite(guidance) and 0 <= guidance <= limits.max_guidance_scale,
-            f"guidance_scale must be 0..{limits.max_guidance_scale:g}, got {guidance}",
-        )
-        rate = request.rate_bps
-        check_rate(rate)
-        scheduler = request.scheduler or config.scheduler
-        _require(
-            scheduler in ("", *SAMPLERS),
-            f"scheduler must be one of {', '.join(SAMPLERS)}, got {scheduler[:80]!r}",
-        )
+        check_rate(request.rate_bps)
         _require(request.upload_bytes >= 0, f"upload_bytes < 0: {request.upload_bytes}")
-        seed = secrets.randbits(32) if request.seed is None else request.seed
-        _require(seed < 2**63, f"seed must be below 2**63, got {seed}")
-        self._check_ticket(request)
-        return Job(
+        job = Job.of(
+            config,
             request_id=request.request_id,
-            model_id=request.model_id,
             prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
             num_steps=request.num_steps,
-            guidance_scale=guidance,
-            seed=seed,
-            scheduler=scheduler,
-            width_px=config.width_px,
-            height_px=config.height_px,
+            seed=secrets.randbits(32) if request.seed is None else request.seed,
+            guidance_scale=request.guidance_scale,
+            negative_prompt=request.negative_prompt,
+            scheduler=request.scheduler,
             deadline_s=deadline_s,
         )
+        _require(
+            math.isfinite(job.guidance_scale)
+            and 0 <= job.guidance_scale <= limits.max_guidance_scale,
+            f"guidance_scale must be 0..{limits.max_guidance_scale:g}, got {job.guidance_scale}",
+        )
+        _require(
+            job.scheduler in ("", *SAMPLERS),
+            f"scheduler must be one of {', '.join(SAMPLERS)}, got {job.scheduler[:80]!r}",
+        )
+        _require(job.seed < 2**63, f"seed must be below 2**63, got {job.seed}")
+        self._check_ticket(request)
+        return job
 
     def _check_ticket(self, request: GenerateRequest) -> None:
         if self._secret is None:
@@ -110,7 +105,3 @@ def check_rate(rate_bps: float | None) -> None:
 def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
     if not is_fine:
         raise InvalidRequestError(complaint)
-
-
-def _require_at_most(name: str, value: int, limit: int, unit: str) -> None:
-    _require(value <= limit, f"{name} must have at most {limit} {unit}, got {value}")

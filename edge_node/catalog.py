@@ -1,7 +1,7 @@
 """The catalog: which models a node knows, where their weights lie, whether these can be read.
 
-Owns the resolving of sources and the check of weight files before anything is loaded. Refuses
-pickled weights, paths outside the roots, and to import torch.
+Responsible for resolving sources and checking weight files before anything is loaded; pickled
+weights and paths outside the roots are refused. Not: loading; no torch here.
 """
 
 import hashlib
@@ -9,11 +9,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_node.config import ModelConfig
+from protos.config import packages
 from protos.errors import ModelLoadError, UnknownModelError
 
-ZOO = Path(__file__).resolve().parent / "zoo" / "weights"
+ZOO = packages() / "edge_node" / "zoo" / "weights"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -58,8 +60,11 @@ class Entry:
             raise ModelLoadError(
                 f"model {self.model_id!r}: {self.folder} holds {found}; safetensors are needed"
             )
-        for file in files:
-            _check_safetensors(file, self.model_id)
+        try:
+            for file in files:
+                header(file)
+        except ValueError as error:
+            raise ModelLoadError(f"model {self.model_id!r}: {error}") from error
 
 
 class Catalog:
@@ -119,23 +124,29 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_safetensors(file: Path, model_id: str) -> None:
-    """Compare the header's last offset with the file's size (safetensors format)."""
+def header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Return where a safetensors file's data begin, and each tensor's dtype, shape, data_offsets.
+
+    The format: eight bytes with the header's length, little endian, then the header as JSON, then
+    the tensors' bytes, from which the offsets count.
+
+    Raises:
+        ValueError: no such header, or other bytes after it than it names.
+    """
     found = file.stat().st_size
     with file.open("rb") as stream:
-        header_bytes = int.from_bytes(stream.read(8), "little")
-        if header_bytes > found:
-            raise ModelLoadError(f"model {model_id!r}: {file} is not a safetensors file")
+        begin = 8 + int.from_bytes(stream.read(8), "little")
+        if begin > found:
+            raise ValueError(f"{file} is not a safetensors file")
         try:
-            header = json.loads(stream.read(header_bytes))
-            ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+            entries = json.loads(stream.read(begin - 8))
+            entries.pop("__metadata__", None)
+            expected = begin + max((e["data_offsets"][1] for e in entries.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelLoadError(f"model {model_id!r}: {file} has a broken header") from error
-    expected = 8 + header_bytes + max(ends, default=0)
+            raise ValueError(f"{file} has a broken header") from error
     if found != expected:
-        raise ModelLoadError(
-            f"model {model_id!r}: {file} is damaged: {expected} bytes expected, {found} found"
-        )
+        raise ValueError(f"{file} is damaged: {expected} bytes expected, {found} found")
+    return begin, entries
 
 
 def _shown(text: str) -> str:

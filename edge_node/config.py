@@ -1,14 +1,18 @@
-"""A node's configuration: plain values, checked, never filled in from the machine."""
+"""A node's configuration (edge_node/configs/*.toml).
+
+Responsible for plain values and their limits. Not: filling in anything from the machine.
+"""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
+
+from protos.config import BackhaulConfig, require, require_positive
 
 PolicyName: TypeAlias = Literal["controller", "lru", "lfu", "size-aware"]
-
-
-def _require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
-    if not is_fine:
-        raise ValueError(complaint)
+SamplerName: TypeAlias = Literal[
+    "ddim", "euler", "euler_ancestral", "dpmpp_2m", "lcm", "flow_euler"
+]
+SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +25,7 @@ class ModelConfig:
     """"builtin:NAME" (the zoo), "folder:PATH" (inside model_roots) or "hub:OWNER/NAME"."""
     variant: str = ""
     """Weight variant of a hub id, such as "fp16"."""
-    scheduler: str = ""
+    scheduler: SamplerName | Literal[""] = ""
     """Sampler for requests that name none; empty: the folder's own."""
     default_num_steps: int = 20
     """Denoising steps suggested to callers."""
@@ -35,12 +39,21 @@ class ModelConfig:
     """Image height."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.model_id), "model_id must not be empty")
-        _require(
+        require(bool(self.model_id), "model_id must not be empty")
+        require(
             self.source.partition(":")[0] in ("builtin", "folder", "hub"),
             f"source must begin with builtin:, folder: or hub:, got {self.source!r}",
         )
-        _require(
+        require(
+            self.scheduler in ("", *SAMPLERS),
+            f"scheduler must be one of {', '.join(SAMPLERS)}, got {self.scheduler!r}",
+        )
+        require(
+            0 <= self.default_guidance_scale <= 50,
+            f"default_guidance_scale must be 0..50, got {self.default_guidance_scale}",
+        )
+        require_positive(self, "width_px", "height_px")
+        require(
             1 <= self.default_num_steps <= self.max_num_steps,
             f"default_num_steps must be 1..max_num_steps={self.max_num_steps}, "
             f"got {self.default_num_steps}",
@@ -64,12 +77,12 @@ class CacheConfig:
     ("lfu") or the least often used for its size ("size-aware")."""
 
     def __post_init__(self) -> None:
-        _require(self.capacity_bytes > 0, f"capacity_bytes must be > 0, got {self.capacity_bytes}")
-        _require(
+        require_positive(self, "capacity_bytes")
+        require(
             self.host_capacity_bytes >= 0,
             f"host_capacity_bytes must be >= 0, got {self.host_capacity_bytes}",
         )
-        _require(
+        require(
             0 <= self.reserve_bytes < self.capacity_bytes,
             f"reserve_bytes must be 0..capacity_bytes={self.capacity_bytes}, "
             f"got {self.reserve_bytes}",
@@ -102,38 +115,22 @@ class EngineConfig:
     """Precision of the resident weights."""
     num_threads: int = 0
     """CPU threads of the nets; 0: as many as cores. 1 where other programs keep cores busy."""
-    max_batch_rows: int = 0
-    """Most rows of one denoiser call, two for each request with guidance; 0: measured when a model
-    is first loaded (the fewest whose time per row is within 5 % of the least)."""
+    max_batch_size: int = 0
+    """Largest batch of a denoiser call, in which a request with guidance counts twice; 0: measured
+    when a model is first loaded (the smallest within 5 % of the least time per sample)."""
     is_compiled: bool = False
     """Whether denoisers run compiled (torch.compile): faster steps (on a CPU with one thread only),
     for a minute or more of each model's first load, in which the device does nothing else; on a CPU
     needs a C++ compiler."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.max_batch_rows >= 0, f"max_batch_rows must be >= 0, got {self.max_batch_rows}"
-        )
-        _require(self.num_threads >= 0, f"num_threads must be >= 0, got {self.num_threads}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BackhaulConfig:
-    """The way between the edge and the cloud, added to every request of a cloud."""
-
-    delay_s: float = 0.0
-    """One way."""
-    rate_bps: float = 1e9
-    """Both ways."""
-
-    def __post_init__(self) -> None:
-        _require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
-        _require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
+        require(self.max_batch_size >= 0, f"max_batch_size must be >= 0, got {self.max_batch_size}")
+        require(self.num_threads >= 0, f"num_threads must be >= 0, got {self.num_threads}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeConfig:
-    """Everything that a node is told."""
+    """A node: the whole configuration file."""
 
     node_id: str = "edge-0"
     """Name of the node in grants, records and logs."""
@@ -160,6 +157,6 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         names = [model.model_id for model in self.models]
-        _require(bool(names), "models must hold at least one entry")
+        require(bool(names), "models must hold at least one entry")
         twice = {name for name in names if names.count(name) > 1}
-        _require(not twice, f"model_id must be unique, got twice: {', '.join(sorted(twice))}")
+        require(not twice, f"model_id must be unique, got twice: {', '.join(sorted(twice))}")

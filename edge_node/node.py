@@ -1,26 +1,24 @@
 """A request's way through the node: admission, lease, queue, denoising, backhaul, paced bytes.
 
-Owns the order of these and the timings by cause. Every request ends here as exactly one of: Done,
-or one EdgeError; leaving the iteration early frees the device at the next denoising step.
+Responsible for the order of these and the timings by cause. Not: sockets. Every request ends here
+as exactly one of: Done, or one EdgeError; leaving the iteration early frees the device at the next
+denoising step.
 """
 
 import asyncio
 import contextlib
 import hashlib
-import io
 import logging
 import math
 import time
 from collections.abc import AsyncGenerator
-
-from PIL import Image
 
 from edge_node.admission import Admission, check_rate
 from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
-from edge_node.engine.interface import Engine, ImageDone, Job, Started, StepDone
+from edge_node.engine.interface import Engine, Job, Started, StepDone, as_image, png
 from edge_node.telemetry import TelemetryReader
 from protos.errors import (
     DuplicateRequestError,
@@ -90,13 +88,12 @@ class Node:
                             self._waiting.discard(job.request_id)
                         elif isinstance(event, StepDone):
                             yield Progress(step=event.step, num_steps=job.num_steps)
-            image = _image(event)
-            data = await asyncio.to_thread(_encode, image)
+            image = as_image(event)
+            data = await asyncio.to_thread(png, image.pixels)
             generated_s = time.perf_counter()
             share_frac = min(1.0, image.device_s / (generated_s - started_s))
             energy_j = _energy_j(energy_j, self._telemetry.energy_j(), share_frac)
             down_s = await self._backhaul(len(data))
-            sending_s = time.perf_counter()
             async for chunk in downlink.chunks(data):
                 yield chunk
             timings = Timings(
@@ -104,7 +101,6 @@ class Node:
                 load_s=load_s,
                 generate_s=generated_s - started_s,
                 backhaul_s=backhaul_s + down_s,
-                transmit_s=time.perf_counter() - sending_s,
             )
             logger.info(
                 "%s: %d steps in %.3f s",
@@ -171,18 +167,6 @@ class Node:
         backhaul = self.config.backhaul
         await asyncio.sleep(backhaul.delay_s + 8 * num_bytes / backhaul.rate_bps)
         return time.perf_counter() - began_s
-
-
-def _image(event: object) -> ImageDone:
-    if not isinstance(event, ImageDone):
-        raise TypeError(f"an engine must end with ImageDone, got {type(event).__name__}")
-    return event
-
-
-def _encode(image: ImageDone) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image.pixels).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _energy_j(before: float | None, after: float | None, share_frac: float) -> float | None:

@@ -3,13 +3,10 @@
 import asyncio
 import logging
 
-import grpc
-
 from edge_node.node import Node
-from protos import controller_pb2, edge_node_pb2
-from protos.controller_pb2_grpc import ControllerServiceStub
+from protos.clients import ControllerClient
 from protos.errors import EdgeError
-from protos.wire import OPTIONS, raises_errors, to_proto
+from protos.messages import Role
 
 logger = logging.getLogger(__name__)
 
@@ -19,30 +16,15 @@ _RETRY_S = 2.0
 
 async def keep_registered(node: Node, address: str, controller: str) -> None:
     """Register ``node`` under ``address``, and again whenever the controller forgot it."""
-    peer = f"the controller at {controller}"
-    async with grpc.aio.insecure_channel(controller, options=OPTIONS) as channel:
-        stub = ControllerServiceStub(channel)
+    node_id, role = node.config.node_id, Role[node.config.role.upper()]
+    async with ControllerClient(controller, deadline_s=_DEADLINE_S) as client:
         while True:
             try:
-                with raises_errors(peer):
-                    reply = await stub.RegisterNode(
-                        controller_pb2.RegisterNodeRequest(
-                            node_id=node.config.node_id,
-                            address=address,
-                            role=f"ROLE_{node.config.role.upper()}",
-                        ),
-                        timeout=_DEADLINE_S,
-                    )
-                    logger.info("registered with %s", peer)
-                    while True:
-                        await asyncio.sleep(reply.heartbeat_interval_s)
-                        status = to_proto(node.status(), edge_node_pb2.GetStatusResponse)
-                        await stub.Heartbeat(
-                            controller_pb2.HeartbeatRequest(
-                                node_id=node.config.node_id, status=status
-                            ),
-                            timeout=_DEADLINE_S,
-                        )
+                interval_s = await client.register(node_id, address, role)
+                logger.info("registered with the controller at %s", controller)
+                while True:
+                    await asyncio.sleep(interval_s)
+                    await client.heartbeat(node_id, node.status())
             except EdgeError as error:
                 logger.warning("%s; trying again in %g s", error, _RETRY_S)
                 await asyncio.sleep(_RETRY_S)

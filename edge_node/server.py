@@ -27,27 +27,24 @@ SERVICE = edge_node_pb2.DESCRIPTOR.services_by_name["EdgeNodeService"].full_name
 """Name under which reflection shows the service."""
 
 
-def run(
-    config: NodeConfig, base: Path, announce: Callable[[str], object] = sys.stdout.write
-) -> None:
+def run(config: NodeConfig, announce: Callable[[str], object] = sys.stdout.write) -> None:
     """Serve until SIGTERM or SIGINT; then refuse new requests, finish the running ones, return.
 
     Args:
         config: of the node.
-        base: where its relative paths start.
-        announce: told the address, once it listens.
+        announce: gets the address, once it listens.
 
     Raises:
         ConfigError: a source outside the roots, no secret file, no such device.
     """
     try:
-        catalog = Catalog(config.models, [base / root for root in config.model_roots])
+        catalog = Catalog(config.models, [Path(root) for root in config.model_roots])
         engine = DiffusersEngine(config.engine)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     secret = None
     if config.ticket_secret_file:
-        file = base / config.ticket_secret_file
+        file = Path(config.ticket_secret_file)
         try:
             secret = file.read_bytes().strip()
         except OSError as error:

@@ -1,6 +1,6 @@
 """Resource-quality curves: their families, their fits, and how sure the fits are.
 
-Owns mathematics only: arrays in, parameters out. Refuses files, models and clocks.
+Responsible for mathematics: arrays in, parameters out. Not: files, models and clocks.
 
     s    denoising steps                 (code: steps)
     A1   first knee, steps               A2   quality below it

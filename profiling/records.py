@@ -1,15 +1,13 @@
 """The profile: what profiling measured, as the one file that the controller reads.
 
-Owns the schema of ``profile.json`` and its reading and writing. Refuses to compute anything:
+Responsible for the schema of ``profile.json``, its reading and writing. Not: computing anything;
 curves.py fits, the runner measures.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
-from protos.config import ConfigError
+from protos.config import ConfigError, find, read_json, write_json
 from protos.manifest import Manifest
 
 FORMAT = "edge-profile/1"
@@ -132,25 +130,18 @@ class Profile:
         raise ConfigError(f"the profile holds no model {model_id!r}; it holds: {known}")
 
 
-def load(path: Path) -> Profile:
-    """Return the profile in ``path``.
+def load(name: str | Path) -> Profile:
+    """Return the profile of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: no such file, another format, a damaged file.
     """
-    try:
-        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
-    except OSError as error:
-        raise ConfigError(f"cannot read the profile {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is not a profile: {error}") from error
+    profile = read_json(find(name, "profiling/profiles"), Profile)
     if profile.format != FORMAT:
-        raise ConfigError(f"{path} has format {profile.format!r}; this version reads {FORMAT!r}")
+        raise ConfigError(f"{name} has format {profile.format!r}; this version reads {FORMAT!r}")
     return profile
 
 
 def save(profile: Profile, path: Path) -> None:
     """Write the profile; the file appears whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
-    partial.replace(path)
+    write_json(path, profile)

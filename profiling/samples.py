@@ -1,7 +1,7 @@
 """The raw samples: one JSON line for each measurement, the ground that every number stands on.
 
-Owns the line formats and the file: appended to and synced batch by batch, read back whole, refused
-if it belongs to another configuration or other weights. Refuses to summarise.
+Responsible for the line formats and the file: appended to and synced batch by batch, read back
+whole, refused if it belongs to another configuration or other weights. Not: summaries.
 """
 
 import os
@@ -110,7 +110,7 @@ class RealSample(msgspec.Struct, **_line, tag="real"):
     fid_scorer: str
     """Empty where FID is left out."""
     num_samples: int
-    """Real images scored; 0 where nobody can draw what the prompts say."""
+    """Real images scored; 0 where the prompts cannot be rendered."""
     clip_score: float | None = None
     total_variation: float | None = None
     fid: float | None = None
@@ -214,15 +214,15 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, object]]:
         yield key, value
 
 
+_KEYS: dict[type, tuple[str, ...]] = {
+    LoadSample: ("model", "repeat"),
+    LatencySample: ("model", "num_steps", "batch", "repeat"),
+    RateSample: ("model",),
+    QualitySample: ("model", "num_steps", "index"),
+    FidSample: ("model", "num_steps"),
+    RealSample: (),
+}
+
+
 def _identity(sample: Sample) -> tuple[object, ...]:
-    if isinstance(sample, LatencySample):
-        return ("latency", sample.model, sample.num_steps, sample.batch, sample.repeat)
-    if isinstance(sample, QualitySample):
-        return ("quality", sample.model, sample.num_steps, sample.index)
-    if isinstance(sample, FidSample):
-        return ("fid", sample.model, sample.num_steps)
-    if isinstance(sample, LoadSample):
-        return ("load", sample.model, sample.repeat)
-    if isinstance(sample, RateSample):
-        return ("rate", sample.model)
-    return (type(sample).__name__,)
+    return (type(sample), *(getattr(sample, name) for name in _KEYS[type(sample)]))

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from grpc_tools import protoc
 
-_ROOT = Path(__file__).resolve().parent.parent
+from protos.config import packages
 
 
 def generate(target: Path) -> list[Path]:
     """Write the stubs of every .proto file under ``target``; return their paths relative to it."""
-    sources = sorted(path.relative_to(_ROOT) for path in (_ROOT / "protos").glob("*.proto"))
+    root = packages()
+    sources = sorted(path.relative_to(root) for path in (root / "protos").glob("*.proto"))
     well_known = resources.files("grpc_tools") / "_proto"
     status = protoc.main(
         [
             "protoc",
-            f"-I{_ROOT}",
+            f"-I{root}",
             f"-I{well_known}",
             f"--python_out={target}",
             f"--pyi_out={target}",
@@ -38,13 +39,13 @@ def generate(target: Path) -> list[Path]:
 def stale_stubs() -> list[Path]:
     """Return the committed stubs that differ from a fresh generation."""
     with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder)
+        fresh, root = Path(folder), packages()
         (fresh / "protos").mkdir()
         return [
             path
             for path in generate(fresh)
-            if not (_ROOT / path).exists()
-            or (_ROOT / path).read_bytes() != (fresh / path).read_bytes()
+            if not (root / path).exists()
+            or (root / path).read_bytes() != (fresh / path).read_bytes()
         ]
 
 
@@ -53,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if stale")
     if not parser.parse_args().check:
-        generate(_ROOT)
+        generate(packages())
         return 0
     stale = stale_stubs()
     for path in stale:

@@ -1,20 +1,23 @@
 """Strict TOML configuration: a file becomes a frozen dataclass or one clear error.
 
-Owns reading, overriding from the command line, and the resolved record. Refuses to fill in
-anything from hardware or the environment. The errors of a wrong file are ConfigError.
+Responsible for reading, for finding what is shipped, and for the JSON that programs write. Not:
+options of the command line (command_line.py), values from hardware or the environment.
+
+Every path, in a file or an option, starts at the working directory; so does what a program writes.
+What is not there may be shipped with the program, by its name alone (``live-demo.toml``,
+``zoo-cpu.json``) or its path in the project (``controller/configs/live-demo.toml``).
 """
 
 import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-import tyro
 
 T = TypeVar("T")
 
@@ -23,33 +26,24 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the file, the key and the value."""
 
 
-def load(path: Path, cls: type[T], overrides: Sequence[str] = (), prog: str = "") -> T:
-    """Return ``cls`` read from a TOML file, with command-line overrides applied.
-
-    Overrides are dotted options such as ``["--cache.capacity-bytes", "8000000000"]``; ``--help``
-    among them prints every field with its doc string and ends the process, as does a typo; ``prog``
-    is how these name the command.
+def load(name: str | Path, cls: type[T], shipped: str = "") -> T:
+    """Return ``cls`` read from a TOML file, or from one in a folder of ``shipped`` files.
 
     Raises:
-        ConfigError: no such file, bad TOML, an unknown key, a wrong type, a refused value.
+        ConfigError: no such file, bad syntax, an unknown key, a wrong type, a refused value.
     """
+    path = find(name, shipped) if shipped else Path(name)
     try:
         raw = tomllib.loads(path.read_text())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    config = parse(raw, cls, str(path))
-    if not overrides:
-        return config
-    try:
-        return tyro.cli(cls, default=config, args=list(overrides), prog=prog or None)
     except ValueError as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return parse(raw, cls, str(path))
 
 
 def parse(raw: dict[str, Any], cls: type[T], where: str) -> T:
-    """Return ``cls`` made from plain values; errors say ``where`` they stood."""
+    """Return ``cls`` made from plain values; errors name ``where`` they stood."""
     _refuse_unknown_keys(raw, cls, where, "")
     try:
         return msgspec.convert(raw, cls)
@@ -62,6 +56,27 @@ def to_json(config: Any) -> bytes:
     return msgspec.json.format(
         msgspec.json.encode(config, enc_hook=lambda value: str(value)), indent=2
     )
+
+
+def read_json(path: Path, cls: type[T]) -> T:
+    """Return ``cls`` read from a JSON file that one of the programs wrote.
+
+    Raises:
+        ConfigError: no such file, or one of something else.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=cls)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path} is not a {cls.__name__}: {error}") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; the file appears whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(to_json(value) + b"\n")
+    partial.replace(path)
 
 
 def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
@@ -84,17 +99,27 @@ def _refuse_unknown_keys(raw: Any, hint: Any, where: str, prefix: str) -> None:
         _refuse_unknown_keys(value, hints[key], where, f"{prefix}.{key}")
 
 
-def find(file: Path, shipped: Path) -> Path:
-    """Return ``file`` as it is, or, where it is not there, its name in the ``shipped`` folder.
+def packages() -> Path:
+    """Return the folder that the project's packages lie in: the checkout, or site-packages."""
+    return Path(str(resources.files("protos"))).parent
+
+
+def find(name: str | Path, shipped: str) -> Path:
+    """Return the file of a name: where it leads from the working directory, or a shipped file.
+
+    Args:
+        name: absolute, relative, or of a shipped file.
+        shipped: folder of shipped files of that kind, such as "controller/configs".
 
     Raises:
-        ConfigError: it is in neither; the message lists what is shipped.
+        ConfigError: it is nowhere; the message lists what is shipped.
     """
-    for candidate in (file, shipped / file):
+    for candidate in (Path(name), packages() / shipped / name, packages() / name):
         if candidate.is_file():
             return candidate
-    names = ", ".join(sorted(path.name for path in shipped.glob("*.toml")))
-    raise ConfigError(f"no configuration {file}; shipped with the program: {names}")
+    like = (packages() / shipped).glob(f"*{Path(name).suffix}")
+    names = ", ".join(sorted(path.name for path in like if path.is_file()))
+    raise ConfigError(f"there is no file {name}; shipped with the program: {names or 'none'}")
 
 
 def require(is_fine: bool, complaint: str) -> None:  # noqa: FBT001 - a check, not an option
@@ -115,3 +140,17 @@ def require_positive(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value > 0, f"{name} must be > 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackhaulConfig:
+    """The way between the edge and the cloud, which every request of a cloud takes."""
+
+    delay_s: float = 0.0
+    """One way."""
+    rate_bps: float = 1e9
+    """Both ways."""
+
+    def __post_init__(self) -> None:
+        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        require_positive(self, "rate_bps")

@@ -158,18 +158,16 @@ class ImageChunk(_message.Message):
     def __init__(self, offset_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("queue_s", "load_s", "generate_s", "backhaul_s", "transmit_s")
+    __slots__ = ("queue_s", "load_s", "generate_s", "backhaul_s")
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     LOAD_S_FIELD_NUMBER: _ClassVar[int]
     GENERATE_S_FIELD_NUMBER: _ClassVar[int]
     BACKHAUL_S_FIELD_NUMBER: _ClassVar[int]
-    TRANSMIT_S_FIELD_NUMBER: _ClassVar[int]
     queue_s: float
     load_s: float
     generate_s: float
     backhaul_s: float
-    transmit_s: float
-    def __init__(self, queue_s: _Optional[float] = ..., load_s: _Optional[float] = ..., generate_s: _Optional[float] = ..., backhaul_s: _Optional[float] = ..., transmit_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, queue_s: _Optional[float] = ..., load_s: _Optional[float] = ..., generate_s: _Optional[float] = ..., backhaul_s: _Optional[float] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("timings", "media_type", "total_bytes", "sha256", "width_px", "height_px", "energy_j")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-_ROOT = Path(__file__).resolve().parent.parent
+from protos.config import packages
+
 _PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "grpcio", "numpy", "scipy")
 
 
@@ -22,7 +23,7 @@ class Manifest:
     created_utc: str
     command: str
     git_sha: str
-    """"unknown" outside a checkout."""
+    """Of the checkout that the program lies in; "unknown" where it was installed without one."""
     git_is_dirty: bool
     python: str
     packages: dict[str, str]
@@ -70,9 +71,11 @@ def run_folder(root: Path, name: str, seed: int) -> Path:
 
 
 def _git(*args: str) -> str:
+    if not (packages() / ".git").exists():  # site-packages may lie in somebody else's checkout
+        return ""
     try:
         done = subprocess.run(
-            ["git", *args], cwd=_ROOT, capture_output=True, text=True, check=True, timeout=10
+            ["git", *args], cwd=packages(), capture_output=True, text=True, check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return ""

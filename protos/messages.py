@@ -7,6 +7,23 @@ wire.py converts. Proto messages travel no further than servicers, clients and t
 from dataclasses import dataclass, field
 from enum import Enum
 
+from protos.errors import InvalidRequestError
+
+MAX_ID_CHARS = 128
+"""Longest request_id; other names are cut to it in records."""
+
+
+def check_request_id(request_id: str) -> None:
+    """Refuse an id under which nothing could be recorded.
+
+    Raises:
+        InvalidRequestError: empty or too long.
+    """
+    if not 0 < len(request_id) <= MAX_ID_CHARS:
+        raise InvalidRequestError(
+            f"request_id must have 1..{MAX_ID_CHARS} characters, got {len(request_id)}"
+        )
+
 
 class Role(Enum):
     """What a node is; the values are the proto's numbers."""
@@ -116,7 +133,6 @@ class Timings:
     load_s: float = 0.0
     generate_s: float = 0.0
     backhaul_s: float = 0.0
-    transmit_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

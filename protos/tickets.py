@@ -37,7 +37,7 @@ def verify(ticket: bytes, secret: bytes, now: datetime | None = None) -> Claims:
     """Return the claims of a genuine, unexpired ticket.
 
     Raises:
-        TicketError: missing, forged or expired; the message says which.
+        TicketError: missing, forged or expired; the message names which.
     """
     body, _, signature = ticket.partition(b".")
     if not body:

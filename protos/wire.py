@@ -1,6 +1,6 @@
 """The wire: dataclass <-> proto conversion, errors <-> status codes, channel and server options.
 
-Owns everything that knows both sides of a call. Refuses to know what a message means.
+Responsible for all that knows both sides of a call. Not: what a message means.
 
 A dataclass of messages.py mirrors one proto message: same field names, ``X | None`` for an
 ``optional`` field, a tuple for a ``repeated`` one, an ``Enum`` whose values are the proto numbers,

@@ -4,12 +4,8 @@ Plain values, checked, never filled in from the machine.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from protos.config import require, require_positive
-
-ROOT = Path(__file__).resolve().parents[2]
-"""Where relative paths start, wherever the command is typed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +55,7 @@ class WorkloadConfig:
     """What users ask for."""
 
     prompts: str = "controller/configs/scene-prompts.txt"
-    """One prompt a line; drawn uniformly."""
+    """File of one prompt a line, drawn uniformly; or the name of a shipped one."""
     request_probability: float = 0.8
     """Chance that a user asks for an image in a slot."""
     zipf_skews: tuple[float, ...] = (0.5, 1.2, 2.0)

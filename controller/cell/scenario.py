@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.cell.config import (
-    ROOT,
     AllocationConfig,
     RadioConfig,
     UtilityConfig,
@@ -18,23 +17,10 @@ from controller.cell.config import (
 from controller.cell.dynamics import ModelCurves, ModelTable, model_curves, model_table
 from profiling import records
 from protos import config as configs
-from protos.config import ConfigError, require
+from protos.config import BackhaulConfig, ConfigError, require
 
-SHIPPED = Path(__file__).resolve().parents[1] / "configs" / "scenarios"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CloudConfig:
-    """The way between the edge and the cloud, added to every miss."""
-
-    delay_s: float = 0.3
-    """One way."""
-    rate_bps: float = 50e6
-    """Both ways."""
-
-    def __post_init__(self) -> None:
-        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
-        require(self.rate_bps > 0, f"rate_bps must be > 0, got {self.rate_bps}")
+SHIPPED = "controller/configs/scenarios"
+"""Folder of the scenarios that have a name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +42,7 @@ class ScenarioConfig:
     history_frames: int = 4
     """Frames whose request counts a caching decision sees."""
     profile: str = ""
-    """File of measured models (profile.json); empty: synthetic_models."""
+    """Measured models: a profile.json, or the name of a shipped one; empty: synthetic_models."""
     model_ids: tuple[str, ...] = ()
     """Models of the profile that take part; empty: all of them."""
     synthetic_models: tuple[ModelCurves, ...] = ()
@@ -69,7 +55,9 @@ class ScenarioConfig:
     """The objective."""
     allocation: AllocationConfig = field(default_factory=AllocationConfig)
     """Bounds of a slot's decision."""
-    cloud: CloudConfig = field(default_factory=CloudConfig)
+    cloud: BackhaulConfig = field(
+        default_factory=lambda: BackhaulConfig(delay_s=0.3, rate_bps=50e6)
+    )
     """Where misses go."""
 
     def __post_init__(self) -> None:
@@ -117,7 +105,7 @@ def _check_model(model: ModelCurves) -> None:
     )
 
 
-def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
+def load(name: str | Path) -> ScenarioConfig:
     """Return a scenario: a TOML file, or the name of a shipped one ("default").
 
     Raises:
@@ -125,7 +113,7 @@ def load(name: str | Path, overrides: tuple[str, ...] = ()) -> ScenarioConfig:
     """
     file = Path(name)
     file = file if file.suffix == ".toml" else file.with_suffix(".toml")
-    return configs.load(configs.find(file, SHIPPED), ScenarioConfig, overrides)
+    return configs.load(file, ScenarioConfig, SHIPPED)
 
 
 def read_models(scenario: ScenarioConfig) -> ModelTable:
@@ -164,7 +152,7 @@ def bounded_table(models: Sequence[ModelCurves], bounds: AllocationConfig) -> Mo
 
 
 def _measured(scenario: ScenarioConfig) -> tuple[ModelCurves, ...]:
-    profile = records.load(ROOT / scenario.profile)
+    profile = records.load(scenario.profile)
     names = scenario.model_ids or tuple(model.model_id for model in profile.models)
     if not names:
         raise ConfigError(f"the profile {scenario.profile} holds no model")

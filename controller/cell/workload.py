@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from controller.cell.config import WorkloadConfig
-from protos.config import ConfigError
+from protos.config import ConfigError, find
 
 _LATEST_FRAC = 0.9
 
@@ -30,12 +30,16 @@ class Arrival:
     seed: int
 
 
-def read_prompts(path: Path) -> tuple[str, ...]:
+def read_prompts(name: str | Path) -> tuple[str, ...]:
     """Return the prompts of a file, one a line; blank lines and # lines are skipped.
+
+    Args:
+        name: the file, or the name of a shipped one.
 
     Raises:
         ConfigError: no such file, or no prompt in it.
     """
+    path = find(name, "controller/configs")
     try:
         lines = path.read_text().splitlines()
     except OSError as error:

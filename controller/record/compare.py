@@ -1,28 +1,21 @@
 """Live runs side by side: what each policy earned on the same users, requests and channels.
 
-    python -m controller compare runs/live-demo/*
-
-Runs of one seed differ in nothing but their policy, so policies are compared seed by seed: with the
-policy of the first run that is named. Utilities are interquartile means over runs with their 95 %
-bootstrap interval, which says little of fewer than five; the other columns are plain means.
-
-Responsible for the table and which runs can be compared. Not: running, drawing.
+Responsible for the table and for which runs can be compared. Not: running and drawing.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from controller.policies.scores import estimate
-from controller.record import report
 from controller.record.config import RunConfig
 from controller.record.request_log import RequestLog
 from controller.record.summary import Summary, summarise
-from protos.config import ConfigError
+from protos.config import ConfigError, read_json
 
 _HEADER = (
     "| policy | runs | requests | utility | 95 % | gain over {} | 95 % | hit ratio | quality "
@@ -39,22 +32,27 @@ class Run:
     summary: Summary
 
 
-def command(arguments: list[str]) -> int:
-    """Run the verb; return the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compare:
+    """Print what the policies of several live runs earned, as a Markdown table.
 
-    Raises:
-        ConfigError: a folder that is no run's, or runs that cannot be compared.
+    Runs of one seed differ in nothing but their policy, so policies are compared seed by seed: with
+    the policy of the first run that is named. Utilities are interquartile means over runs with
+    their 95 % bootstrap interval, which says little of fewer than five; the other columns are plain
+    means.
+
+    $ python -m controller compare runs/live-demo/*
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m controller compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder of a run")
-    found = [read(folder) for folder in parser.parse_args(arguments).runs]
-    sys.stdout.write(f"{table(found)}\n")
-    return 0
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs."""
+
+    def __call__(self) -> int:
+        """Read every run before printing anything."""
+        if not self.runs:
+            raise ConfigError("compare needs the folder of a run, or several")
+        sys.stdout.write(f"{table([read(folder) for folder in self.runs])}\n")
+        return 0
 
 
 def read(folder: Path) -> Run:
@@ -63,7 +61,7 @@ def read(folder: Path) -> Run:
     Raises:
         ConfigError: it is not a run's folder, or holds no request.
     """
-    config = report.read(folder / "config.json", RunConfig)
+    config = read_json(folder / "config.json", RunConfig)
     records = folder / "requests.sqlite"
     if not records.is_file():
         raise ConfigError(f"{folder} is not a run's folder: no {records.name}")

@@ -21,7 +21,8 @@ class NodeSpec:
     """One node of the run: started here, or attached to."""
 
     start: str = ""
-    """Configuration file of edge_node to start as a child process, on a free port."""
+    """Configuration of an edge node to start as a child process, on a free port: a file, or the
+    name of a shipped one."""
     attach: str = ""
     """HOST:PORT of a node that runs already."""
 
@@ -97,8 +98,9 @@ class RunConfig:
     it is left out), exact, genetic."""
     checkpoint: str = ""
     """Folder of the training run that "t2drl" comes from (python -m controller train writes it)."""
-    profile: str = "results/profiles/zoo-cpu/profile.json"
-    """Measured curves of the models (python profiling/fit_curves.py writes it)."""
+    profile: str = "zoo-cpu.json"
+    """Measured curves of the models: a profile.json (python profiling/fit_curves.py writes it), or
+    the name of a shipped one."""
     output: str = "runs"
     """Folder that run folders are created in."""
     address: str = "127.0.0.1:0"

@@ -1,17 +1,14 @@
 """The report's figures, drawn from the records alone."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from controller.cell.dynamics import CAUSES
 from controller.record.request_log import RequestRecord
 from controller.record.summary import Summary
+from profiling.report import page
 
 _CAUSE_COLOURS = ("#9aa5b1", "#c98a1b", "#d1495b", "#8a5aa8", "#1b6ca8", "#444444", "#3a8f5c")
 _ENDINGS = {
@@ -24,7 +21,7 @@ _ENDINGS = {
 
 def latency(groups: Mapping[str, Summary]) -> bytes:
     """Return a PNG of the mean latency of each group, split by cause."""
-    figure, axes = _axes(1.2 + 0.5 * len(groups))
+    figure, axes = page.axes(8.0, 1.2 + 0.5 * len(groups))
     left = np.zeros(len(groups))
     for cause, colour in zip(CAUSES, _CAUSE_COLOURS, strict=True):
         width = np.nan_to_num([group.by_cause[cause] for group in groups.values()])
@@ -33,7 +30,7 @@ def latency(groups: Mapping[str, Summary]) -> bytes:
     axes.invert_yaxis()
     axes.set_xlabel("mean latency of served requests, s")
     axes.legend(frameon=False, ncols=len(CAUSES), loc="lower center", bbox_to_anchor=(0.45, 1.0))
-    return _png(figure)
+    return page.png(figure)
 
 
 def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: int) -> bytes:
@@ -48,7 +45,7 @@ def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: in
         counts[row.role if row.status == "served" else row.status][index] += 1
         utilities[index].append(row.utility or 0.0)
     slots = np.arange(1, count + 1)
-    figure, axes = _axes(2.9)
+    figure, axes = page.axes(8.0, 2.9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     base = np.zeros(count)
@@ -66,18 +63,4 @@ def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: in
     right.plot(slots[known], means, color="black", marker=".", lw=1, label="mean utility")
     right.set_ylabel("mean utility")
     figure.legend(frameon=False, ncols=6, loc="outside upper center")
-    return _png(figure)
-
-
-def _axes(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8.0, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return page.png(figure)

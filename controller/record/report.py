@@ -1,38 +1,24 @@
 """A run's report for people: report.md and a self-contained report.html, from its records alone.
 
-Owns words and what is shown, and says of every number where it comes from: measured in the run,
-emulated, or looked up in the profile.
+Responsible for words and what is shown; every number is marked as measured in the run, emulated, or
+looked up in the profile. Not: how a page looks (profiling/report/page.py).
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
 
 from controller.cell.dynamics import CAUSES
 from controller.record import figures
 from controller.record.config import RunConfig
-from controller.record.document import (
-    Block,
-    Gallery,
-    Grid,
-    Heading,
-    Listing,
-    Paragraph,
-    Picture,
-    to_html,
-    to_markdown,
-)
 from controller.record.request_log import CacheRecord, NodeRecord, RequestLog, RequestRecord
 from controller.record.summary import Summary, grouped, summarise
 from profiling import records
 from profiling.records import Profile
-from protos.config import ConfigError
+from profiling.report import page
+from profiling.report.page import items, picture, plain, table
+from protos.config import read_json
 from protos.manifest import Manifest
-
-T = TypeVar("T")
 
 
 def write(folder: Path) -> Path:
@@ -41,55 +27,37 @@ def write(folder: Path) -> Path:
     Raises:
         ConfigError: it is not a run's folder.
     """
-    config = read(folder / "config.json", RunConfig)
-    manifest = read(folder / "manifest.json", Manifest)
+    config = read_json(folder / "config.json", RunConfig)
+    manifest = read_json(folder / "manifest.json", Manifest)
     profile = records.load(folder / "profile.json")
     with RequestLog(folder / "requests.sqlite") as log:
         rows, caches, nodes = log.rows(), log.caches(), log.nodes()
     blocks = [
-        *_overview(config, rows, folder.parent.name),
-        *_latency(rows),
+        *_overview(folder, config, rows),
+        *_latency(folder, rows),
         *_tables(rows, nodes),
         *_decisions(config, rows, caches),
         *_gallery(folder, rows),
         *_origins(config, manifest, profile),
     ]
-    for block in blocks:
-        if isinstance(block, Picture):
-            (folder / block.path).write_bytes(block.data)
-    (folder / "report.md").write_text(to_markdown(blocks))
-    page = folder / "report.html"
-    page.write_text(to_html(blocks))
-    return page
+    return page.write(blocks, folder)
 
 
-def read(file: Path, cls: type[T]) -> T:
-    """Return what a run's folder holds in a JSON file.
-
-    Raises:
-        ConfigError: no such file, or one of something else.
-    """
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=cls)
-    except OSError as error:
-        raise ConfigError(f"{file.parent} is not a run's folder: no {file.name}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{file}: {error}") from error
-
-
-def _overview(config: RunConfig, rows: Sequence[RequestRecord], name: str) -> list[Block]:
+def _overview(folder: Path, config: RunConfig, rows: Sequence[RequestRecord]) -> list[str]:
     whole = summarise(rows)
     seconds = config.num_slots * config.slot_s
-    blocks: list[Block] = [
-        Heading(f"Live run: {name}"),
-        Paragraph(
+    timeline = figures.timeline(rows, config.num_frames, config.slots_per_frame)
+    (folder / "plot-timeline.png").write_bytes(timeline)
+    blocks = [
+        f"# Live run: {plain(folder.parent.name)}",
+        (
             f"{config.num_users} emulated users sent {whole.num_requests} requests in "
             f"{config.num_frames} frames of {config.slots_per_frame} slots of {config.slot_s:g} s "
             f"({seconds:g} s); policy {config.policy_name}, seed {config.seed}. "
             f"{whole.num_served} were served, {whole.num_rejected} rejected, "
-            f"{whole.num_failed} failed: every request has one row in requests.sqlite."
+            f"{whole.num_failed} failed: every request has one record in requests.sqlite."
         ),
-        Grid(
+        table(
             ["utility", "hit ratio", "mean latency", "median", "95 %", "mean quality", "steps"],
             [
                 [
@@ -103,7 +71,7 @@ def _overview(config: RunConfig, rows: Sequence[RequestRecord], name: str) -> li
                 ]
             ],
         ),
-        Paragraph(
+        (
             "Utility is the mean over all requests of "
             f"{config.utility.quality_weight:g} * quality - "
             f"{1 - config.utility.quality_weight:g} * latency / "
@@ -111,37 +79,35 @@ def _overview(config: RunConfig, rows: Sequence[RequestRecord], name: str) -> li
             "quality at that reference latency. Hit ratio: the share of the served requests that "
             "an edge node served from its cache; the others went to the cloud."
         ),
-        Picture(
+        picture(
             "plot-timeline.png",
-            figures.timeline(rows, config.num_frames, config.slots_per_frame),
             "How the requests of each slot ended, and their mean utility (measured)",
         ),
     ]
     if whole.num_retried:
         blocks.append(
-            Paragraph(
-                f"{whole.num_retried} requests were served by the cloud after their edge node "
-                "failed; the time lost there is in their wait."
-            )
+            f"{whole.num_retried} requests were served by the cloud after their edge node "
+            "failed; the time lost there is in their wait."
         )
     return blocks
 
 
-def _latency(rows: Sequence[RequestRecord]) -> list[Block]:
+def _latency(folder: Path, rows: Sequence[RequestRecord]) -> list[str]:
     served = [row for row in rows if row.status == "served"]
     if not served:
-        return [Heading("Latency by cause"), Paragraph("No request was served.")]
+        return ["## Latency by cause", "No request was served."]
     groups = {"all": summarise(served)}
     groups |= {
         key[0]: summarise(some) for key, some in grouped(served, lambda r: (r.role,)).items()
     }
+    (folder / "plot-latency.png").write_bytes(figures.latency(groups))
     return [
-        Heading("Latency by cause"),
-        Paragraph(
+        "## Latency by cause",
+        (
             "Measured, by the user's clock; the causes sum to the total. Upload and download are "
             "paced at the emulated channels' rates; wait is the time until the slot's decision."
         ),
-        Grid(
+        table(
             ["mean seconds", "requests", *(cause.removesuffix("_s") for cause in CAUSES), "total"],
             [
                 [
@@ -153,11 +119,11 @@ def _latency(rows: Sequence[RequestRecord]) -> list[Block]:
                 for name, group in groups.items()
             ],
         ),
-        Picture("plot-latency.png", figures.latency(groups), "Mean latency split by cause"),
+        picture("plot-latency.png", "Mean latency split by cause"),
     ]
 
 
-def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[Block]:
+def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[str]:
     head = [
         "model",
         "node",
@@ -174,10 +140,10 @@ def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[
         for key, some in grouped(served, lambda row: (row.model_id, row.node_id)).items()
     ]
     counts = Counter(row.node_id for row in served)
-    blocks: list[Block] = [
-        Heading("Models and nodes"),
-        Grid(head, body),
-        Grid(
+    blocks = [
+        "## Models and nodes",
+        table(head, body),
+        table(
             ["node", "role", "device", "MB for models", "served", "at the end"],
             [
                 [
@@ -197,10 +163,10 @@ def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[
     )
     if reasons:
         blocks += [
-            Paragraph("Requests that got no image, and why:"),
-            Grid(
+            "Requests that got no image, and why:",
+            table(
                 ["ending", "requests", "reason"],
-                [[status, str(n), why] for (status, why), n in reasons.most_common()],
+                [[status, str(n), plain(why)] for (status, why), n in reasons.most_common()],
             ),
         ]
     return blocks
@@ -219,15 +185,15 @@ def _model_cells(group: Summary) -> list[str]:
 
 def _decisions(
     config: RunConfig, rows: Sequence[RequestRecord], caches: Sequence[CacheRecord]
-) -> list[Block]:
+) -> list[str]:
     asked = {
         frame: Counter(row.model_id for row in rows if row.frame == frame)
         for frame in range(config.num_frames)
     }
     return [
-        Heading("Caching decisions"),
-        Paragraph("Each is one SetCache call; the seconds are those of its evictions and loads."),
-        Grid(
+        "## Caching decisions",
+        "Each is one SetCache call; the seconds are those of its evictions and loads.",
+        table(
             ["frame", "node", "models held", "SetCache, s", "error", "asked for in the frame"],
             [
                 [
@@ -235,7 +201,7 @@ def _decisions(
                     cache.node_id,
                     cache.models.replace(",", ", ") or "none",
                     "not ended" if cache.duration_s is None else f"{cache.duration_s:.3f}",
-                    cache.error,
+                    plain(cache.error),
                     ", ".join(f"{name} {n}" for name, n in asked[cache.frame].most_common()),
                 ]
                 for cache in caches
@@ -244,29 +210,24 @@ def _decisions(
     ]
 
 
-def _gallery(folder: Path, rows: Sequence[RequestRecord]) -> list[Block]:
+def _gallery(folder: Path, rows: Sequence[RequestRecord]) -> list[str]:
     pictures = [
-        Picture(
-            row.image_path,
-            (folder / row.image_path).read_bytes(),
-            f"{row.prompt} ({row.model_id} at {row.node_id}, {row.num_steps} steps, "
-            f"{row.total_s or 0:.2f} s)",
-        )
+        f"{picture(row.image_path, '')} {plain(row.prompt)} ({row.model_id} at {row.node_id}, "
+        f"{row.num_steps} steps, {row.total_s or 0:.2f} s)"
         for row in rows
         if row.image_path and (folder / row.image_path).is_file()
     ]
     if not pictures:
         return []
     note = f"{len(pictures)} of the images that the users received, in the order of submission."
-    return [Heading("Images"), Paragraph(note), Gallery(pictures)]
+    return ["## Images", note, items(pictures)]
 
 
-def _origins(config: RunConfig, manifest: Manifest, profile: Profile) -> list[Block]:
-    state = " with changes" if manifest.git_is_dirty else ""
+def _origins(config: RunConfig, manifest: Manifest, profile: Profile) -> list[str]:
     measured = profile.manifest
     return [
-        Heading("Where the numbers come from"),
-        Listing(
+        "## Origin of the numbers",
+        items(
             [
                 "Measured in this run: every time and its split, hits, cache changes, image bytes, "
                 "images.",
@@ -276,9 +237,7 @@ def _origins(config: RunConfig, manifest: Manifest, profile: Profile) -> list[Bl
                 "steps given, normalised to 0..1; it is not scored on this run's images.",
                 f"Profile: {config.profile}, device {measured.device}, of {measured.created_utc}, "
                 f"scored by {profile.clip_scorer}.",
-                f"Code {manifest.git_sha[:12]}{state}; Python {manifest.python}; {manifest.cpu}, "
-                f"{manifest.num_cpus} cores; {manifest.created_utc}.",
-                f"Command: {manifest.command}",
+                *page.origin(manifest),
             ]
         ),
     ]

@@ -1,17 +1,10 @@
 """How good a trained policy is, beside the baselines and the oracle, on the same episodes.
 
-    python -m controller evaluate --checkpoint runs/train-default/RUN
-    python -m controller evaluate --checkpoint runs/train-default/RUN --scenario tight-memory
-
-The whole policy by its normalised score; its allocation alone, with the oracle's caches, by its
-allocation score; each as the IQM over seeds of the episodes, with its 95 % interval. That interval
-says how sure the number is for this training; how much trainings differ, only further ones say.
-
-Owns the table. Refuses to train.
+Responsible for the table. Not: training.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,47 +16,50 @@ from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.policies.scores import iqm, iqm_interval
 from controller.training import checkpoints, run_folder
 from controller.training.learned_policy import LearnedPolicy
+from protos.config import require_positive
 from protos.seeds import stream
 
-_PROG = "python -m controller evaluate"
 _HEADER = (
     "| {} | {} | 95 % interval | utility | hits | quality | steps of hits | latency, s |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 
 
-def command(arguments: list[str]) -> int:
-    """Run the verb; return the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluate:
+    """Rate a trained policy beside the baselines and the oracle, on the same episodes.
 
-    Raises:
-        ConfigError: a checkpoint that does not fit the scenario; both sides are named.
+    The whole policy by its normalised score; its allocation alone, with the oracle's caches, by its
+    allocation score; each as the IQM over seeds of the episodes, with its 95 % interval. That
+    interval says how sure the number is for this training run; how much training runs differ, only
+    further ones say.
+
+    $ python -m controller evaluate --checkpoint runs/train-default/RUN
+    $ python -m controller evaluate --checkpoint runs/train-default/RUN --scenario tight-memory
     """
-    parser = argparse.ArgumentParser(
-        prog=_PROG,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="folder of a training; its latest is rated"
-    )
-    parser.add_argument("--scenario", help="name or TOML file; the training's own by default")
-    parser.add_argument("--seeds", type=int, default=5, help="episodes; each has its own floor")
-    parser.add_argument("--envs", type=int, default=8, help="environments of an episode")
-    args = parser.parse_args(arguments)
-    if min(args.seeds, args.envs) < 1:
-        parser.error(f"--seeds and --envs must be >= 1, got {args.seeds} and {args.envs}")
-    torch.set_num_threads(1)
-    scenario = (
-        scenarios.load(args.scenario)
-        if args.scenario
-        else run_folder.read_scenario(args.checkpoint)
-    )
-    policy = checkpoints.load(args.checkpoint, scenario)
-    console = Console(highlight=False, soft_wrap=True)
-    for line in report(policy, scenario, seeds=range(args.seeds), num_envs=args.envs):
-        console.print(line, markup=False)
-    return 0
+
+    checkpoint: Path
+    """Folder of a training run; its latest checkpoint is rated."""
+    scenario: str = ""
+    """Name or TOML file; empty: the scenario that was trained on."""
+    seeds: int = 5
+    """Episodes; each has its own floor."""
+    envs: int = 8
+    """Environments of an episode."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "seeds", "envs")
+
+    def __call__(self) -> int:
+        """Print each row when it is measured."""
+        torch.set_num_threads(1)
+        scenario = run_folder.read_scenario(self.checkpoint)
+        scenario = scenarios.load(self.scenario) if self.scenario else scenario
+        policy = checkpoints.load(self.checkpoint, scenario)
+        console = Console(highlight=False, soft_wrap=True)
+        for line in report(policy, scenario, seeds=range(self.seeds), num_envs=self.envs):
+            console.print(line, markup=False)
+        return 0
 
 
 def report(

@@ -36,7 +36,7 @@ from protos import config as configs
 from protos.config import ConfigError, to_json
 
 Value = bool | int | float | str | tuple[float, ...]
-STUDIES = Path(__file__).resolve().parents[1] / "configs" / "studies"
+STUDIES = "controller/configs/studies"
 SCENARIO = "scenario."
 """Before the keys of a scenario."""
 _T = TypeVar("_T")
@@ -148,7 +148,7 @@ def load(file: Path) -> StudyConfig:
     Raises:
         ConfigError: it is not there or not a study.
     """
-    return configs.load(configs.find(file, STUDIES), StudyConfig)
+    return configs.load(file, StudyConfig, STUDIES)
 
 
 def cells(study: StudyConfig) -> tuple[Cell, ...]:

@@ -1,28 +1,16 @@
 """All training runs of a study, each once, and their table and figure.
 
-    python -m controller sweep --config actors.toml [--workers 1]
-    python -m controller sweep --quick                    the same way, in less than two minutes
-    python -m controller sweep --config actors.toml --report    only the table and the figure
-    python -m controller sweep --config actors.toml --ray HOST:6379    on the hosts of a Ray cluster
-
-A finished training run leaves its record in results/studies/STUDY.jsonl.gz and is not run again;
-one that was stopped goes on from its latest checkpoint, in runs/STUDY. Runs are single-threaded;
-with --workers several go side by side, each in a process of its own; with --ray as many as the
-cluster has cores. Its hosts need this project installed at the same commit; checkpoints stay where
-a training ran, records come here.
-
-Responsible for processes and for which training runs are left. Not: what a study is (study.py) and
-looks like (table.py, figures.py).
+Responsible for processes and for which training runs are still to do. Not: what a study is
+(study.py) and looks like (table.py, figures.py).
 """
 
-import argparse
 import contextlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +18,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from controller.cell.config import ROOT
 from controller.studies import study as studies
 from controller.studies import table
 from controller.studies.results import BaselineRecord, CellRecord, CurvePoint, StudyRecords
@@ -40,53 +27,57 @@ from controller.training.metrics import Metrics
 from controller.training.train import Progress
 from protos import config as configs
 from protos import logs, manifest
-from protos.config import ConfigError
+from protos.config import ConfigError, read_json, require
 
-_QUICK = Path("quick.toml")
-_PROG = "python -m controller sweep"
 Submit = Callable[..., Future[Any]]
 """Begins a call elsewhere: (function, *arguments) -> its future."""
 
 
-def command(arguments: list[str]) -> int:
-    """Run the verb; return the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """Do the training runs of a study that have no record yet; write its table and figure.
 
-    Raises:
-        ConfigError: a study that cannot be run.
+    A finished training run leaves its record in results/studies/STUDY.jsonl.gz and is not done
+    again; one that was stopped goes on from its latest checkpoint, in runs/STUDY. Training runs are
+    single-threaded; several run side by side, each in a process of its own, or with --ray as many
+    as the cluster has cores. Its hosts need this project installed at the same commit; checkpoints
+    stay in the working directories of its workers, records come here.
+
+    $ python -m controller sweep --quick                          two minutes, to see what it does
+    $ python -m controller sweep --config actors.toml --workers 1
+    $ python -m controller sweep --config actors.toml --report    only the table and the figure
+    $ python -m controller sweep --config actors.toml --ray HOST:6379
     """
-    parser = argparse.ArgumentParser(
-        prog=_PROG,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--config", type=Path, help="the study's TOML file")
-    which.add_argument("--quick", action="store_true", help="the study quick.toml")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="training runs side by side (all cores)",
-    )
-    parser.add_argument(
-        "--ray", metavar="ADDRESS", help='a Ray cluster\'s, or "local" (pip install .[ray])'
-    )
-    parser.add_argument("--report", action="store_true", help="run nothing; use what is recorded")
-    args = parser.parse_args(arguments)
-    if args.workers < 1:
-        parser.error(f"--workers must be >= 1, got {args.workers}")
-    file = _QUICK if args.quick else args.config
-    study = studies.load(file)
-    todo, records = studies.cells(study), StudyRecords(ROOT / study.results, file.stem)
-    console = Console(highlight=False, soft_wrap=True)
-    if not args.report:
-        with _cluster(args.ray) if args.ray else _pool(args.workers) as submit:
-            for line in run(todo, records, submit):
-                console.print(line, markup=False)
-    written = table.write(study, todo, records)
-    console.print(f"{written.read_text()}\n{written}", markup=False)
-    return 0
+
+    config: Path | None = None
+    """The study: a TOML file, or the name of a shipped one."""
+    quick: bool = False
+    """The study quick.toml."""
+    workers: int = 0
+    """Training runs side by side; 0: as many as cores."""
+    ray: str = ""
+    """Address of a Ray cluster, or "local" (pip install .[ray])."""
+    report: bool = False
+    """Train nothing; use what is recorded."""
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, f"workers must be >= 0, got {self.workers}")
+        require(bool(self.config) != self.quick, "sweep needs either --config or --quick")
+
+    def __call__(self) -> int:
+        """Train and rate what lacks a record, then report."""
+        file = self.config or Path("quick.toml")
+        study = studies.load(file)
+        todo, records = studies.cells(study), StudyRecords(Path(study.results), file.stem)
+        console = Console(highlight=False, soft_wrap=True)
+        if not self.report:
+            cores = self.workers or os.cpu_count()
+            with _cluster(self.ray) if self.ray else _pool(cores) as submit:
+                for line in run(todo, records, submit):
+                    console.print(line, markup=False)
+        written = table.write(study, todo, records)
+        console.print(f"{written.read_text()}\n{written}", markup=False)
+        return 0
 
 
 def run(todo: Sequence[Cell], records: StudyRecords, submit: Submit) -> Iterator[str]:
@@ -116,7 +107,7 @@ def run(todo: Sequence[Cell], records: StudyRecords, submit: Submit) -> Iterator
 
 
 @contextlib.contextmanager
-def _pool(workers: int) -> Iterator[Submit]:
+def _pool(workers: int | None) -> Iterator[Submit]:
     """Lend processes; where one of them fails, nothing more is begun."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
@@ -159,7 +150,7 @@ def rate_baselines(suite: SuiteConfig) -> BaselineRecord:
 
 def run_cell(cell: Cell, study: str) -> CellRecord:
     """Train a cell in its folder, from its latest checkpoint where there is one; rate it."""
-    folder, scenario = ROOT / cell.config.output / study / cell.name, cell.suite.scenario
+    folder, scenario = Path(cell.config.output) / study / cell.name, cell.suite.scenario
     if not (folder / "config.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.describe(folder, cell.config, scenario)
@@ -168,10 +159,9 @@ def run_cell(cell: Cell, study: str) -> CellRecord:
     recorder = CurveRecorder(folder / "curve.jsonl", scenario.num_frames)
     train.train(cell.config, scenario, folder, recorder)
     policy, episodes = checkpoints.load(folder, scenario), cell.suite.build()
-    told = json.loads((folder / "manifest.json").read_bytes())
     return CellRecord(
         cell=cell,
-        manifest=configs.parse(told, manifest.Manifest, str(folder)),
+        manifest=read_json(folder / "manifest.json", manifest.Manifest),
         curve=tuple(recorder.curve),
         whole=episodes.rate("t2drl", lambda _: policy),
         allocation=episodes.rate_allocation("t2drl", lambda _: policy.decide_allocations),

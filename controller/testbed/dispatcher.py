@@ -22,11 +22,12 @@ from controller.cell.observations import MISS, AllocationArrays, SlotArrays, pla
 from controller.cell.radio import MIN_RATE_BPS, RadioCell
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
-from controller.testbed.admission import MAX_ID_CHARS, broken_limit, check_id
+from controller.testbed.admission import broken_limit
 from controller.testbed.registry import Registry
 from protos import tickets
 from protos.errors import DuplicateRequestError, InvalidRequestError
 from protos.messages import (
+    MAX_ID_CHARS,
     Grant,
     Outcome,
     Queued,
@@ -35,6 +36,7 @@ from protos.messages import (
     Role,
     Submission,
     SubmitEvent,
+    check_request_id,
 )
 
 logger = logging.getLogger(__name__)
@@ -110,7 +112,7 @@ class Dispatcher:
             InvalidRequestError: a limit is broken; the request is recorded as rejected.
             DuplicateRequestError: a request of that id waits, runs elsewhere or has ended.
         """
-        check_id(submission.request_id)
+        check_request_id(submission.request_id)
         if self._log.find(submission.request_id):
             yield self._grant_again(submission)
             return

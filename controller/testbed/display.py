@@ -14,6 +14,7 @@ from rich.text import Text
 
 from controller.record.request_log import Averages
 from protos.messages import RunStatus
+from protos.progress import time_left
 
 _LINE_EVERY_S = 10.0
 _TICK_S = 0.25
@@ -74,10 +75,9 @@ def progress(snapshot: Snapshot) -> str:
     if not snapshot.has_begun:
         return "loading the first models"
     status = snapshot.status
-    left = f"{int(snapshot.left_s) // 60}:{int(snapshot.left_s) % 60:02d} left"
     return (
         f"frame {status.frame + 1}/{status.num_frames}, "
-        f"slot {status.slot + 1}/{snapshot.num_slots_per_frame}, {left}"
+        f"slot {status.slot + 1}/{snapshot.num_slots_per_frame}, {time_left(snapshot.left_s)}"
     )
 
 

@@ -6,8 +6,8 @@ Responsible for their checks, so that a wrong file is one clear error and nothin
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable, model_curves
 from controller.cell.scenario import bounded_table
 from controller.cell.workload import read_prompts
@@ -35,8 +35,8 @@ def read(config: RunConfig) -> Inputs:
         ConfigError: a file is missing, empty or of another format.
     """
     return Inputs(
-        profile=records.load(ROOT / config.profile),
-        prompts=read_prompts(ROOT / config.workload.prompts),
+        profile=records.load(config.profile),
+        prompts=read_prompts(config.workload.prompts),
         secret=_secret(config.ticket_secret_file),
     )
 
@@ -45,7 +45,7 @@ def _secret(name: str) -> bytes:
     if not name:
         return secrets.token_hex(32).encode()
     try:
-        secret = (ROOT / name).read_bytes().strip()
+        secret = Path(name).read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"cannot read ticket_secret_file {name}: {error.strerror}") from error
     if not secret:

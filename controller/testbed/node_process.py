@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.cell.config import ROOT
 from controller.record.config import DeadlinesConfig
 from protos.config import ConfigError
 from protos.errors import NodeDownError
@@ -44,7 +43,7 @@ async def started_node(
     """Run an edge node on a free port while the block runs; SIGTERM, then kill.
 
     Args:
-        config_file: of edge_node; relative paths start at the repository's root.
+        config_file: what ``serve --config`` takes: a file, or the name of a shipped one.
         log_file: gets the child's standard error.
         deadlines: until it listens, and between SIGTERM and kill.
         num_threads: of its nets, where the environment and the node's configuration say nothing.
@@ -57,15 +56,11 @@ async def started_node(
         ConfigError: no such configuration file, or the node refuses it.
         NodeDownError: it ended, or did not listen in time; its last line is named.
     """
-    file = ROOT / config_file
-    if not file.is_file():
-        raise ConfigError(f"nodes.start: no edge_node configuration {config_file}")
-    arguments = ["serve", "--config", str(file), "--address", "127.0.0.1:0", *options]
+    arguments = ["serve", "--config", config_file, "--address", "127.0.0.1:0", *options]
     with log_file.open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             *command,
             *arguments,
-            cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.cell import workload
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable
 from controller.cell.radio import RadioCell
 from controller.policies import baselines
@@ -36,7 +35,7 @@ from controller.testbed.servicer import ControllerServicer, serving
 from controller.testbed.users import OnImage, User, emulate
 from profiling import records
 from protos import manifest
-from protos.config import ConfigError, to_json
+from protos.config import ConfigError, write_json
 from protos.errors import EdgeError
 from protos.messages import Role
 from protos.seeds import stream
@@ -72,8 +71,8 @@ async def run(config: RunConfig, inputs: Inputs, folder: Path, display: Display)
 
 def describe(config: RunConfig, inputs: Inputs, folder: Path) -> None:
     """Write config.json, manifest.json and profile.json: what the run is, before it starts."""
-    (folder / "config.json").write_bytes(to_json(config) + b"\n")
-    (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
+    write_json(folder / "config.json", config)
+    write_json(folder / "manifest.json", manifest.collect())
     records.save(inputs.profile, folder / "profile.json")
 
 
@@ -179,7 +178,7 @@ def _policy(config: RunConfig, table: ModelTable, registry: Registry) -> Policy:
         from controller.training import checkpoints  # noqa: PLC0415 - torch is for those who learn
 
         return checkpoints.for_run(
-            ROOT / config.checkpoint,
+            Path(config.checkpoint),
             model_ids=table.model_ids,
             num_nodes=len(edges),
             history_frames=config.history_frames,

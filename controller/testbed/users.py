@@ -16,8 +16,7 @@ from typing import Self
 
 from controller.cell.workload import Arrival
 from controller.record.config import DeadlinesConfig
-from controller.testbed.clients import ControllerClient
-from protos.clients import EdgeNodeClient
+from protos.clients import ControllerClient, EdgeNodeClient
 from protos.errors import EdgeError, GenerationError, NodeDownError, NotResidentError
 from protos.messages import (
     Accepted,

@@ -13,20 +13,16 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from controller.cell.config import ROOT
 from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
 from profiling import records
-from protos import config as configs
 from protos import manifest
-from protos.config import ConfigError, to_json
-
-_T = TypeVar("_T")
+from protos.config import read_json, to_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,18 +62,18 @@ class TrainConfig:
 
 def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
     """Create and describe a training's folder; return it."""
-    folder = manifest.run_folder(ROOT / config.output, name, config.seed)
+    folder = manifest.run_folder(Path(config.output), name, config.seed)
     describe(folder, config, scenario)
     return folder
 
 
 def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
     """Write what a training is told and where it runs."""
-    (folder / "config.json").write_bytes(to_json(config) + b"\n")
-    (folder / "scenario.json").write_bytes(to_json(scenario) + b"\n")
-    (folder / "manifest.json").write_bytes(to_json(manifest.collect()) + b"\n")
+    write_json(folder / "config.json", config)
+    write_json(folder / "scenario.json", scenario)
+    write_json(folder / "manifest.json", manifest.collect())
     if scenario.profile:
-        records.save(records.load(ROOT / scenario.profile), folder / "profile.json")
+        records.save(records.load(scenario.profile), folder / "profile.json")
 
 
 def read_config(folder: Path) -> TrainConfig:
@@ -86,7 +82,7 @@ def read_config(folder: Path) -> TrainConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    return _read(folder / "config.json", TrainConfig)
+    return read_json(folder / "config.json", TrainConfig)
 
 
 def read_scenario(folder: Path) -> ScenarioConfig:
@@ -95,18 +91,10 @@ def read_scenario(folder: Path) -> ScenarioConfig:
     Raises:
         ConfigError: the folder is not a training's.
     """
-    scenario = _read(folder / "scenario.json", ScenarioConfig)
+    scenario = read_json(folder / "scenario.json", ScenarioConfig)
     if not scenario.profile:
         return scenario
     return replace(scenario, profile=str((folder / "profile.json").resolve()))
-
-
-def _read(file: Path, cls: type[_T]) -> _T:
-    try:
-        raw = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file.parent} is not a training's folder: {error}") from error
-    return configs.parse(raw, cls, str(file))
 
 
 def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> dict[str, Any]:

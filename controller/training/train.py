@@ -1,24 +1,20 @@
-"""One training, from its first episode or from a checkpoint.
+"""One training run, from its first episode or from a checkpoint.
 
-    python -m controller train                                   the default scenario
-    python -m controller train --config train-default.toml --seed 3 --scenario tight-memory
-    python -m controller train --resume runs/train-default/RUN   go on exactly where it stopped
-
-Owns the order of episodes, evaluations, checkpoints and records. Refuses the algorithm, which is
-two_timescale.py's. Every episode has a seed of its own, so that a checkpoint between two episodes
+Responsible for the order of episodes, evaluations, checkpoints and records. Not: the algorithm
+(two_timescale.py). Every episode has a seed of its own, so that a checkpoint between two episodes
 needs no simulator's state.
 """
 
-import argparse
 import contextlib
 import copy
 import functools
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
-import tyro
 from rich.console import Console
 
 from controller.cell import scenario as scenarios
@@ -33,14 +29,14 @@ from controller.training.run_folder import TrainConfig
 from controller.training.two_timescale import TwoTimescale
 from protos import config as configs
 from protos import logs
+from protos.command_line import Settings
 from protos.config import ConfigError
+from protos.progress import StatusLine, time_left
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
-_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 _DEFAULT = Path("train-default.toml")
-_PROG = "python -m controller train"
 _EVALUATION_SEED = 1_000_000
 """Of the episode that evaluations during a training share; ``evaluate`` takes others."""
 
@@ -50,28 +46,24 @@ class Progress:
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
+        self._line = StatusLine(self._console)
         self._score = ""
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Start the clock at a frame of so many."""
         self._first, self._num_frames = num_done, num_frames
-        self._began_s = self._shown_s = time.perf_counter()
+        self._began_s = time.perf_counter()
 
     def show(self, num_done: int, row: Metrics) -> None:
-        """Show a frame's row: at most once a second on a terminal, in ten seconds elsewhere."""
+        """Show a frame's row, if it is time."""
         if "evaluation/score" in row:
             self._score = f", score {row['evaluation/score']:.3f}"
-        now_s = time.perf_counter()
-        every_s = 1.0 if self._console.is_terminal else 10.0
-        if now_s - self._shown_s < every_s and num_done < self._num_frames:
-            return
-        self._shown_s = now_s
-        left_s = (self._num_frames - num_done) * (now_s - self._began_s) / (num_done - self._first)
-        left = f"{int(left_s) // 60}:{int(left_s) % 60:02d} left"
-        self._console.print(
-            f"frame {num_done}/{self._num_frames}, {left}: utility {row['train/utility']:.4f}, "
-            f"hits {row['train/hit_frac']:.0%}{self._score}",
-            end="\r" if self._console.is_terminal and num_done < self._num_frames else "\n",
+        spent_s = time.perf_counter() - self._began_s
+        left_s = (self._num_frames - num_done) * spent_s / (num_done - self._first)
+        self._line.show(
+            f"frame {num_done}/{self._num_frames}, {time_left(left_s)}: "
+            f"utility {row['train/utility']:.4f}, hits {row['train/hit_frac']:.0%}{self._score}",
+            is_due=num_done == self._num_frames,
         )
 
     def say(self, text: str) -> None:
@@ -79,49 +71,49 @@ class Progress:
         self._console.print(text, markup=False)
 
 
-def command(arguments: list[str]) -> int:
-    """Run the verb; return the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """Learn T2DRL in the simulator; leaves a folder with checkpoints, metrics and TensorBoard data.
 
-    Raises:
-        ConfigError: a configuration, scenario or checkpoint that cannot be used.
+    $ python -m controller train                                 the default scenario
+    $ python -m controller train --seed 3 --scenario tight-memory
+    $ python -m controller train --resume runs/train-default/RUN go on exactly where it stopped
     """
-    parser = argparse.ArgumentParser(
-        prog=_PROG,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument("--config", type=Path, help="TOML file (train-default.toml)")
-    parser.add_argument("--resume", type=Path, help="folder of a training to go on with")
-    args, overrides = parser.parse_known_args(arguments)
-    if {"--help", "-h"} & set(overrides):
-        parser.print_help()
-    config, scenario = _told(args.config, args.resume, overrides)
-    _check(config, scenario)
-    folder = args.resume or records.begin(config, scenario, (args.config or _DEFAULT).stem)
-    logs.setup("INFO", folder / "events.log")
-    progress = Progress()
-    train(config, scenario, folder, progress)
-    progress.say(f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}")
-    return 0
 
+    config: Path | None
+    """TOML file: a path, or the name of a shipped one (train-default.toml); its fields are the
+    options below."""
+    resume: Path | None
+    """Folder of a training run to go on with; what it was told are the defaults then."""
+    settings: Settings[TrainConfig]
+    """The file."""
 
-def _told(
-    file: Path | None, resumed: Path | None, overrides: list[str]
-) -> tuple[TrainConfig, ScenarioConfig]:
-    """Return what a file, the command line, and the folder of a resumed training say."""
-    if file or not resumed:
-        found = configs.find(file or _DEFAULT, _CONFIGS)
-        config = configs.load(found, TrainConfig, overrides, _PROG)
-        return config, scenarios.load(config.scenario)
-    before = records.read_config(resumed)
-    try:
-        config = tyro.cli(TrainConfig, default=before, args=overrides, prog=_PROG)
-    except ValueError as error:
-        raise ConfigError(f"{' '.join(overrides)}: {error}") from error
-    if config.scenario != before.scenario:
-        return config, scenarios.load(config.scenario)
-    return config, records.read_scenario(resumed)
+    @classmethod
+    def from_file(cls, config: Path | None = None, resume: Path | None = None) -> Self:
+        """Read the file, or what the training run to go on with was told."""
+        if resume and not config:
+            return cls(config=config, resume=resume, settings=records.read_config(resume))
+        settings = configs.load(config or _DEFAULT, TrainConfig, "controller/configs")
+        return cls(config=config, resume=resume, settings=settings)
+
+    def __call__(self) -> int:
+        """Train in a new folder, or go on in the resumed one."""
+        config, scenario = self.settings, self._scenario()
+        _check(config, scenario)
+        folder = self.resume or records.begin(config, scenario, (self.config or _DEFAULT).stem)
+        logs.setup("INFO", folder / "events.log")
+        progress = Progress()
+        train(config, scenario, folder, progress)
+        progress.say(f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}")
+        return 0
+
+    def _scenario(self) -> ScenarioConfig:
+        """Return the scenario; of a resumed training run, with the profile that it was given."""
+        if self.resume and not self.config:
+            before = records.read_config(self.resume)
+            if self.settings.scenario == before.scenario:
+                return records.read_scenario(self.resume)
+        return scenarios.load(self.settings.scenario)
 
 
 def _check(config: TrainConfig, scenario: ScenarioConfig) -> None:

@@ -72,7 +72,8 @@ class ModelCache:
         self._reserve_bytes = config.reserve_bytes
         self._catalog = catalog
         self._engine = engine
-        self._host = HostTier(config.host_capacity_bytes, engine)
+        self.host = HostTier(config.host_capacity_bytes, engine)
+        """Copies in host memory."""
         self._policy = policy.make(config.policy)
         self._misses: dict[str, _Miss] = {}
         self._records: dict[str, _Record] = {}
@@ -89,11 +90,6 @@ class ModelCache:
     def used_bytes(self) -> int:
         """Bytes of the resident models."""
         return sum(record.bytes for record in self._records.values())
-
-    @property
-    def host_used_bytes(self) -> int:
-        """Bytes of the copies in host memory."""
-        return self._host.used_bytes
 
     @property
     def resident(self) -> tuple[str, ...]:
@@ -265,7 +261,7 @@ class ModelCache:
                 f"budget's {self._budget_bytes} are taken by {', '.join(self._records)}"
             )
         began_s = time.perf_counter()
-        await self._host.hold(entry, expected)
+        await self.host.hold(entry, expected)
         loaded_bytes = await self._engine.load(entry)
         self._measured_bytes[entry.model_id] = loaded_bytes
         if self.used_bytes + loaded_bytes > self._budget_bytes:
@@ -307,12 +303,12 @@ class ModelCache:
             record.is_closing = False
             raise
         del self._records[model_id]
-        self._host.touch(model_id)
+        self.host.touch(model_id)
         logger.info("evicted %s: %d bytes", model_id, record.bytes)
         return record.bytes
 
     def _check_loadable(self, entry: Entry) -> None:
-        if entry.model_id not in self._host:
+        if entry.model_id not in self.host:
             entry.check()
 
     def _check_fits(self, entries: list[Entry]) -> None:

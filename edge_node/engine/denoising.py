@@ -32,7 +32,7 @@ class Trajectory:
     job: Job
     table: samplers.SamplerTable
     conditions: list[Condition]
-    """One denoiser row each: the negative first where there is guidance."""
+    """One for each sample of a denoiser call: the negative first where there is guidance."""
     generator: torch.Generator
     latent: Tensor
     """x [1, channels, height, width], float32."""
@@ -74,7 +74,7 @@ class Model:
 
 
 def is_guided(family: StableDiffusion, job: Job) -> bool:
-    """Return whether a step takes a second denoiser row (classifier-free guidance)."""
+    """Return whether a step takes a second sample of the call (classifier-free guidance)."""
     return job.guidance_scale > 1 and not family.guides_itself
 
 
@@ -117,12 +117,12 @@ def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
     Changes nothing where it fails (out of memory), so the step can be tried again with fewer.
     """
     device = batch[0].latent.device
-    rows = torch.stack([one.table.rows[one.step] for one in batch]).to(device)
+    steps = torch.stack([one.table.coefficients[one.step] for one in batch]).to(device)
     times = torch.stack([one.table.timesteps[one.step].float() for one in batch]).to(device)
     latents = torch.cat([one.latent for one in batch])
-    out = _guided(family, batch, latents * rows[:, 0].view(-1, 1, 1, 1), times)
+    out = _guided(family, batch, latents * steps[:, -1].view(-1, 1, 1, 1), times)
     clean = torch.cat([one.clean for one in batch])
-    latents, clean = samplers.advance(latents, out, clean, _noise(batch, latents), rows)
+    latents, clean = samplers.advance(latents, out, clean, _noise(batch, latents), steps)
     for index, one in enumerate(batch):
         one.latent, one.clean = latents[index : index + 1], clean[index : index + 1]
         one.step += 1
@@ -150,10 +150,10 @@ def _noise(batch: Sequence[Trajectory], like: Tensor) -> Tensor:
     if not any(one.table.draws_noise[one.step] for one in batch):
         return torch.zeros((), device=like.device)
     noise = torch.zeros_like(like, device="cpu")
-    for row, one in zip(noise, batch, strict=True):
+    for own, one in zip(noise, batch, strict=True):
         if one.table.draws_noise[one.step]:
             dtype = one.conditions[0]["encoder_hidden_states"].dtype
-            row.copy_(torch.randn(row.shape, generator=one.generator, dtype=dtype))
+            own.copy_(torch.randn(own.shape, generator=one.generator, dtype=dtype))
     return noise.to(like.device)
 
 

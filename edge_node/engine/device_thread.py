@@ -113,13 +113,13 @@ class DeviceThread:
 def _run_events(
     main: Coroutine[Any, Any, T], task: "Future[asyncio.Task[Any]]", done: "Future[T]"
 ) -> None:
-    async def told() -> T:
+    async def announced() -> T:
         own = asyncio.create_task(main)
         task.set_result(own)
         return await own
 
     try:
-        done.set_result(asyncio.run(told()))
+        done.set_result(asyncio.run(announced()))
     except BaseException as error:  # noqa: BLE001 - handed to the caller of run
         done.set_exception(error)
 

@@ -1,12 +1,13 @@
 """The engine over diffusers pipelines: any folder or hub id of a known family, step by step.
 
 The asyncio side asks and listens; one device thread (device_thread.py) loads, evicts and takes
-turns: the step batcher says which requests share the next denoiser call (step_batcher.py), the
-denoising loop takes the step (denoising.py). Out of memory is caught here and nowhere else.
+turns. Responsible for requests on their way through turns, and for out of memory. Not: which
+requests share a denoiser call (step_batcher.py), the step itself (denoising.py).
 """
 
 import asyncio
 import logging
+import math
 import os
 import threading
 import time
@@ -14,16 +15,14 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 import torch
 from diffusers.utils import logging as diffusers_logging
-from safetensors import safe_open
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from edge_node.catalog import Entry
+from edge_node.catalog import Entry, header
 from edge_node.config import EngineConfig
-from edge_node.engine import denoising, families, row_limit
+from edge_node.engine import batch_limit, denoising, families
 from edge_node.engine.denoising import Model, Trajectory
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
@@ -75,10 +74,10 @@ class DiffusersEngine:
         if self._device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
         self._dtype = getattr(torch, config.dtype)
-        self._max_rows = config.max_batch_rows
+        self._max_batch_size = config.max_batch_size
         self._is_compiled = config.is_compiled
         self._models: dict[str, Model] = {}
-        self._row_limits: dict[str, int] = {}
+        self._batch_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
         self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
@@ -98,10 +97,11 @@ class DiffusersEngine:
         if entry.folder is None:
             return 0
         entry.check()
-        return sum(
-            _parameters(file) * self._dtype.itemsize
+        return self._dtype.itemsize * sum(
+            math.prod(tensor["shape"])
             for file in entry.folder.rglob("*.safetensors")
             if file.parent.name != families.UNUSED_PART
+            for tensor in header(file)[1].values()
         )
 
     async def stage(self, entry: Entry) -> int:
@@ -117,7 +117,7 @@ class DiffusersEngine:
         built, block = await self._loader.fetch(entry)
         try:
             await self._guarded(entry, self._install, entry.model_id, built.weights, block)
-            if entry.model_id not in self._row_limits:
+            if entry.model_id not in self._batch_limits:
                 await self._measure(built.model, entry)
             await self.thread.call(self._open, entry.model_id, built.model)
         except BaseException:  # a cancelled call was made to its end too
@@ -160,22 +160,22 @@ class DiffusersEngine:
         return await self.thread.call(self._loader.guarded, entry, function, *args)
 
     async def _measure(self, model: Model, entry: Entry) -> None:
-        """Find the rows of a model's largest batch, and what it takes of the device's memory."""
-        one = await self._guarded(entry, self._probe, model, entry)
+        """Find a model's largest batch, and what it takes of the device's memory."""
+        one = await self._guarded(entry, batch_limit.probe, model, entry)
 
-        async def call_s(num_rows: int) -> float:
-            return await self._guarded(entry, self._call_s, model, one, num_rows)
+        async def call_s(batch_size: int) -> float:
+            return await self._guarded(entry, batch_limit.call_s, model, one, batch_size)
 
-        limit = self._max_rows or await row_limit.measured(call_s)
+        limit = self._max_batch_size or await batch_limit.measured(call_s)
         if self._is_compiled:
-            for num_rows in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
-                await call_s(num_rows)
+            for size in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
+                await call_s(size)
         if self._device.type == "cuda":
-            peak_bytes = await self._guarded(entry, self._peak_bytes, model, one, limit)
+            peak_bytes = await self._guarded(entry, batch_limit.peak_bytes, model, one, limit)
             self._working_bytes[entry.model_id] = peak_bytes
-        self._row_limits[entry.model_id] = limit
+        self._batch_limits[entry.model_id] = limit
         await self._loader.drop(None)
-        logger.info("%s: at most %d rows a denoiser call", entry.model_id, limit)
+        logger.info("%s: batches of at most %d", entry.model_id, limit)
 
     # Everything below runs in the device thread.
 
@@ -193,7 +193,7 @@ class DiffusersEngine:
             raise InvalidRequestError(f"model {job.model_id!r}: {error}") from error
         request = _ActiveRequest(
             model_id=job.model_id,
-            num_rows=2 if denoising.is_guided(model.family, job) else 1,
+            batch_size=2 if denoising.is_guided(model.family, job) else 1,
             num_steps=job.num_steps,
             deadline_s=job.deadline_s,
             job=job,
@@ -213,16 +213,16 @@ class DiffusersEngine:
         model_id = self._batcher.next_model()
         if model_id is None:
             return False
-        requests = self._batcher.next_turn(model_id, self._row_limits[model_id])
+        requests = self._batcher.next_turn(model_id, self._batch_limits[model_id])
         began_s = time.perf_counter()
         new = [request for request in requests if request.trajectory is None]
         _post((request, Started(began_s)) for request in new)
         failed = self._together(self._start, new)
         failed += self._together(self._advance, [s for s in requests if s not in failed])
         used_s = time.perf_counter() - began_s
-        num_rows = sum(request.num_rows for request in requests)
+        batch_size = sum(request.batch_size for request in requests)
         for request in requests:
-            request.device_s += used_s * request.num_rows / num_rows
+            request.device_s += used_s * request.batch_size / batch_size
         self._batcher.charge(model_id, used_s)
         finished = [s for s in requests if s not in failed and _trajectory(s).is_finished]
         for request in (*failed, *finished):
@@ -233,7 +233,7 @@ class DiffusersEngine:
     def _together(
         self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
     ) -> list[_ActiveRequest]:
-        """Act for all requests at once; where that fails, one by one. Return who fails alone."""
+        """Act for all requests at once; where that fails, one by one. Return those that fail."""
         if not requests:
             return []
         try:
@@ -242,17 +242,18 @@ class DiffusersEngine:
             failure = self._failure(requests, error)
         else:
             return []
-        self._release()  # outside of the except block: the error holds on to its tensors
+        release(self._device)  # outside of the except block: the error holds on to its tensors
         if len(requests) == 1:
             _post([(requests[0], failure)])
             return requests
         return [failed for request in requests for failed in self._together(action, [request])]
 
     def _failure(self, requests: list[_ActiveRequest], error: Exception) -> EdgeError:
-        """Return what the request of a failed action is told; fewer share a step after this."""
+        """Return the error of a failed action's request; after this fewer share a step."""
         model_id, request_id = requests[0].model_id, requests[0].job.request_id
         if is_out_of_memory(error):
-            self._row_limits[model_id] = max(1, sum(request.num_rows for request in requests) // 2)
+            batch_size = sum(request.batch_size for request in requests)
+            self._batch_limits[model_id] = max(1, batch_size // 2)
             logger.warning("%s: out of memory with %d requests", model_id, len(requests))
             return OverloadedError(f"no memory left for request {request_id!r} of {model_id!r}")
         logger.warning("%s failed with %d requests", model_id, len(requests), exc_info=error)
@@ -288,46 +289,6 @@ class DiffusersEngine:
         """Let requests of a model join."""
         self._models[model_id] = model
 
-    @torch.inference_mode()
-    def _probe(self, model: Model, entry: Entry) -> Trajectory:
-        """Return a request's start, to measure with."""
-        config = entry.config
-        job = Job(
-            request_id="measure",
-            model_id=entry.model_id,
-            prompt="",
-            negative_prompt="",
-            num_steps=1,
-            guidance_scale=1.0,
-            seed=0,
-            scheduler="",
-            width_px=config.width_px,
-            height_px=config.height_px,
-        )
-        (one,) = denoising.start(model, [job])
-        return one
-
-    @torch.inference_mode()
-    def _call_s(self, model: Model, one: Trajectory, num_rows: int) -> float:
-        """Return the seconds of one denoiser call with so many rows."""
-        began_s = time.perf_counter()
-        out = model.family.denoise(
-            one.latent.repeat(num_rows, 1, 1, 1),
-            one.table.timesteps[:1].float().repeat(num_rows).to(self._device),
-            families.stacked(one.conditions * num_rows),
-        )
-        out[0, 0, 0, 0].item()  # waits for the device
-        return time.perf_counter() - began_s
-
-    @torch.inference_mode()
-    def _peak_bytes(self, model: Model, one: Trajectory, num_rows: int) -> int:
-        """Return the most memory of a denoiser call and of a decoding, above the weights."""
-        before = torch.cuda.memory_allocated(self._device)
-        torch.cuda.reset_peak_memory_stats(self._device)
-        self._call_s(model, one, num_rows)
-        model.family.decode(one.latent.repeat(denoising.MAX_IMAGES, 1, 1, 1))
-        return torch.cuda.max_memory_allocated(self._device) - before
-
     def _evict(self, model_id: str) -> Tensor | None:
         """Take a model's block from its nets, and return it."""
         self._models.pop(model_id, None)
@@ -336,9 +297,6 @@ class DiffusersEngine:
         weights, block = self._installed.pop(model_id)
         weights.install(None)
         return block
-
-    def _release(self) -> None:
-        release(self._device)
 
 
 def _useful_threads() -> int:
@@ -370,11 +328,3 @@ def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
 def _deliver(items: list[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
     for request, event in items:
         request.events.put_nowait(event)
-
-
-def _parameters(file: Any) -> int:
-    with safe_open(file, framework="pt") as tensors:
-        return sum(
-            int(np.prod(tensors.get_slice(name).get_shape(), dtype=np.int64))
-            for name in tensors.keys()  # noqa: SIM118 - not a dict
-        )

@@ -1,8 +1,8 @@
 """What differs between families of diffusion models: conditions, denoiser call, decoding.
 
-Owns the loading of pipelines and their adapters. Each family is a thin adapter over one pipeline's
-own components; loop, samplers, guidance and batching are the engine's and know no family. Called in
-the device thread only.
+Responsible for loading pipelines and for their adapters, each a thin one over the pipeline's own
+components. Not: loop, samplers, guidance and batching, which know no family. Called in the device
+thread only.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from edge_node.catalog import Entry
 from edge_node.engine.interface import Job
 
 Condition: TypeAlias = dict[str, Tensor]
-"""What the denoiser is told besides latent and timestep, one row: tensors [1, ...]."""
+"""The inputs of the denoiser besides latent and timestep, of one sample: tensors [1, ...]."""
 
 _MOST_COMPILED = 256
 UNUSED_PART = "safety_checker"
@@ -57,17 +57,26 @@ def adapt(pipeline: Any) -> "StableDiffusion":
     return _FAMILIES[name](pipeline)
 
 
-def call_options(pipeline: Any) -> dict[str, bool]:
-    """Return what a pipeline is called with to draw as the engine does: sizes, captions as given.
+def generated(
+    pipeline: Any, texts: Sequence[str], seeds: Sequence[int], **settings: Any
+) -> NDArray[np.uint8]:
+    """Return images [n, h, w, 3] of one call of a pipeline, each from a seed of its own.
 
-    PixArt's would round the one to what it was trained on, and clean the other.
+    PixArt's would round sizes to what it was trained on, and clean captions: not here.
     """
-    is_pixart = _FAMILIES.get(type(pipeline).__name__) is PixArt
-    return {"use_resolution_binning": False, "clean_caption": False} if is_pixart else {}
+    if _FAMILIES.get(type(pipeline).__name__) is PixArt:
+        settings |= {"use_resolution_binning": False, "clean_caption": False}
+    images = pipeline(
+        list(texts),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        output_type="np",
+        **settings,
+    ).images
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def stacked(conditions: Sequence[Condition]) -> Condition:
-    """Return the rows of several conditions as one batch."""
+    """Return several conditions as one batch."""
     return {name: torch.cat([one[name] for one in conditions]) for name in conditions[0]}
 
 
@@ -75,8 +84,8 @@ class StableDiffusion:
     """Stable Diffusion 1.x and 2.x, and consistency models distilled from them.
 
     encoded = family.encode(["a red circle", ""])
-    rows = family.conditions(job, encoded)
-    out = family.denoise(latents, timesteps, stacked(rows))
+    conditions = family.conditions(job, encoded)
+    out = family.denoise(latents, timesteps, stacked(conditions))
     images = family.decode(latents)
     """
 
@@ -86,15 +95,15 @@ class StableDiffusion:
         self._guidance_width = self._net.config.get("time_cond_proj_dim")
 
     def compile(self) -> None:
-        """Let torch compile the denoiser, at its first calls, for any number of rows."""
-        # Calls of one row, of up to 15 and of more are compiled apart, and torch counts them for
+        """Let torch compile the denoiser, at its first calls, for any batch size."""
+        # Batches of one, of up to 15 and of more are compiled apart, and torch counts them for
         # all models of a family together; beyond its limit it would not compile.
         torch._dynamo.config.recompile_limit = _MOST_COMPILED
         self._net.compile(dynamic=True)
 
     @property
     def guides_itself(self) -> bool:
-        """The denoiser takes the guidance scale as an input and needs no second row."""
+        """The denoiser takes the guidance scale as an input and needs no second sample."""
         return self._guidance_width is not None
 
     def encode(self, texts: Sequence[str]) -> list[Condition]:
@@ -102,10 +111,10 @@ class StableDiffusion:
         hidden, _ = self.pipeline.encode_prompt(
             list(texts), self.pipeline.device, 1, do_classifier_free_guidance=False
         )
-        return [{"encoder_hidden_states": row} for row in hidden.split(1)]
+        return [{"encoder_hidden_states": own} for own in hidden.split(1)]
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
-        """Return what the denoiser is told in each row of a request.
+        """Return the conditions of each sample that a request adds to a denoiser call.
 
         Args:
             job: the request.
@@ -125,7 +134,7 @@ class StableDiffusion:
         return self._net.config.in_channels, job.height_px // factor, job.width_px // factor
 
     def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Return the denoiser's answers [rows, ...] for rows of any requests."""
+        """Return the denoiser's answers [n, ...] for samples of any requests."""
         return self._call(latents.to(self._net.dtype), timesteps, **condition)
 
     def _call(self, *args: Tensor, **conditions: Any) -> Tensor:
@@ -145,7 +154,7 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: two text encoders, a pooled text and a row of sizes; latents with mean and spread."""
+    """SDXL: two text encoders, a pooled text and sizes; latents with mean and spread."""
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__(pipeline)
@@ -158,19 +167,19 @@ class StableDiffusionXL(StableDiffusion):
             list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
         )
         return [
-            {"encoder_hidden_states": row, "text_embeds": pool}
-            for row, pool in zip(hidden.split(1), pooled.split(1), strict=True)
+            {"encoder_hidden_states": own, "text_embeds": pool}
+            for own, pool in zip(hidden.split(1), pooled.split(1), strict=True)
         ]
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Add original size, crop and target size; an empty negative prompt may be all zeros."""
-        rows = super().conditions(job, encoded)
-        if len(rows) == 2 and not job.negative_prompt and self._zeroes_empty:
-            rows[0] = {name: torch.zeros_like(value) for name, value in rows[0].items()}
-        like = rows[0]["encoder_hidden_states"]
+        found = super().conditions(job, encoded)
+        if len(found) == 2 and not job.negative_prompt and self._zeroes_empty:
+            found[0] = {name: torch.zeros_like(value) for name, value in found[0].items()}
+        like = found[0]["encoder_hidden_states"]
         sizes = (job.height_px, job.width_px, 0, 0, job.height_px, job.width_px)
         time_ids = torch.tensor([sizes], device=like.device, dtype=like.dtype)
-        return [row | {"time_ids": time_ids} for row in rows]
+        return [one | {"time_ids": time_ids} for one in found]
 
     @property
     def _zeroes_empty(self) -> bool:
@@ -205,8 +214,8 @@ class StableDiffusion3(StableDiffusion):
             do_classifier_free_guidance=False,
         )
         return [
-            {"encoder_hidden_states": row, "pooled_projections": pool}
-            for row, pool in zip(hidden.split(1), pooled.split(1), strict=True)
+            {"encoder_hidden_states": own, "pooled_projections": pool}
+            for own, pool in zip(hidden.split(1), pooled.split(1), strict=True)
         ]
 
     def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
@@ -218,7 +227,7 @@ class StableDiffusion3(StableDiffusion):
 
 
 class PixArt(StableDiffusion):
-    """PixArt-alpha and -sigma: a transformer that reads T5's tokens, those of the text alone."""
+    """PixArt-alpha and -sigma: a transformer that reads T5's tokens, without padding."""
 
     def encode(self, texts: Sequence[str]) -> list[Condition]:
         """Return the hidden states of each text, and which of them are its own and not padding."""
@@ -226,8 +235,8 @@ class PixArt(StableDiffusion):
             list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
         )
         return [
-            {"encoder_hidden_states": row, "encoder_attention_mask": own}
-            for row, own in zip(hidden.split(1), mask.split(1), strict=True)
+            {"encoder_hidden_states": own, "encoder_attention_mask": used}
+            for own, used in zip(hidden.split(1), mask.split(1), strict=True)
         ]
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
@@ -240,7 +249,7 @@ class PixArt(StableDiffusion):
         return [one | shape for one in encoded]
 
     def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Call the transformer; what it says of the variance is left out."""
+        """Call the transformer; its estimate of the variance is left out."""
         rest = dict(condition)
         added = {name: rest.pop(name, None) for name in ("resolution", "aspect_ratio")}
         latents = latents.to(self._net.dtype)

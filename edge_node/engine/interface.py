@@ -4,6 +4,7 @@ An engine generates in steps, for many requests at once: the iterator of ``gener
 each denoising step of its request, and leaving it takes the request out at the next one.
 """
 
+import io
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,8 +13,10 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edge_node.catalog import Entry
+from edge_node.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +37,44 @@ class Job:
     deadline_s: float = math.inf
     """On the clock of ``time.perf_counter``; the earliest goes first when not all fit."""
 
+    @classmethod
+    def of(
+        cls,
+        config: ModelConfig,
+        *,
+        request_id: str,
+        prompt: str,
+        num_steps: int,
+        seed: int,
+        guidance_scale: float | None = None,
+        negative_prompt: str = "",
+        scheduler: str = "",
+        deadline_s: float = math.inf,
+    ) -> "Job":
+        """Return a request for a model; what it leaves out is what the catalog says."""
+        if guidance_scale is None:
+            guidance_scale = config.default_guidance_scale
+        return cls(
+            request_id=request_id,
+            model_id=config.model_id,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            scheduler=scheduler or config.scheduler,
+            width_px=config.width_px,
+            height_px=config.height_px,
+            deadline_s=deadline_s,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """The request takes part in the device's turns from now on."""
 
     at_s: float
-    """``time.perf_counter`` at the begin of its first turn."""
+    """``time.perf_counter`` at the start of its first turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +173,18 @@ async def image_of(engine: Engine, job: Job) -> ImageDone:
     async with aclosing(engine.generate(job)) as events:
         async for event in events:
             last = event
+    return as_image(last)
+
+
+def as_image(last: Event | None) -> ImageDone:
+    """Return an engine's last event, which must be the image."""
     if not isinstance(last, ImageDone):
         raise TypeError(f"an engine must end with ImageDone, got {type(last).__name__}")
     return last
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return an image [height, width, 3] as PNG, which loses nothing."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

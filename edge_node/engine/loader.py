@@ -160,7 +160,7 @@ class Loader:
         return target
 
     def guarded(self, entry: Entry, action: Callable[..., T], *args: Any) -> T:
-        """Act; say what goes wrong as an error of the tree, and let go of the memory it held."""
+        """Act; turn what goes wrong into an error of the tree, and release the memory it held."""
         try:
             return action(*args)
         except EdgeError:

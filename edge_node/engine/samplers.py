@@ -9,9 +9,10 @@
     x_new = keep * x + now * x0 + before * x0' + fresh * z
 
 A table holds the coefficients of one sampler for one step count. Requests with different samplers,
-step counts and progress share one denoiser call: ``advance`` takes one row of some table for each.
-Which timesteps and noise levels a step count visits is diffusers' own choice (``set_timesteps``);
-the coefficients are ours. Refuses what is not linear (clipped or thresholded estimates).
+step counts and progress share one denoiser call: ``advance`` takes for each the coefficients of its
+next step. Responsible for the coefficients; which timesteps and noise levels a step count visits is
+diffusers' own choice (``set_timesteps``). Not: what is not linear (clipped or thresholded
+estimates), which is refused.
 """
 
 from collections.abc import Callable
@@ -38,14 +39,15 @@ _SIGMA_DATA = 0.5
 
 
 class Coefficients(NamedTuple):
-    """The linear steps of one sampler; every field [num_steps]."""
+    """The linear steps of one sampler; every field [num_steps], or one value for all steps."""
 
     skip: Array
     scale: Array
     keep: Array
     now: Array
-    before: Array
-    fresh: Array
+    before: Array | float = 0.0
+    fresh: Array | float = 0.0
+    in_scale: Array | float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class SamplerTable:
 
     timesteps: Tensor
     """[num_steps], as the denoiser takes them (float32 or int64)."""
-    rows: Tensor
-    """[num_steps, 7] float32: in_scale, then ``Coefficients`` in their order."""
+    coefficients: Tensor
+    """[num_steps, 7] float32: ``Coefficients`` in their order."""
     init_scale: float
     """Standard deviation of the first latent."""
     draws_noise: tuple[bool, ...]
@@ -68,7 +70,7 @@ class SamplerTable:
 
 
 def advance(
-    latents: Tensor, out: Tensor, before: Tensor, noise: Tensor, rows: Tensor
+    latents: Tensor, out: Tensor, before: Tensor, noise: Tensor, coefficients: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the latents after one step, and the estimates of the clean ones.
 
@@ -76,11 +78,11 @@ def advance(
         latents: x [n, ...], float32.
         out: the denoiser's answers, like ``latents``.
         before: x0' of each request's last step (anything at its first).
-        noise: z; ignored where a row's ``fresh`` is 0.
-        rows: each request's row of its table [n, 7].
+        noise: z; ignored where ``fresh`` is 0.
+        coefficients: of each request's next step [n, 7].
     """
     shape = (-1, *(1,) * (latents.dim() - 1))
-    _, skip, scale, keep, now, last, fresh = (column.view(shape) for column in rows.unbind(1))
+    skip, scale, keep, now, last, fresh, _ = (c.view(shape) for c in coefficients.unbind(1))
     clean = skip * latents + scale * out
     return keep * latents + now * clean + last * before + fresh * noise, clean
 
@@ -95,20 +97,13 @@ def sampler_table(name: str, own: Any, num_steps: int) -> SamplerTable:
     _refuse_unknown(scheduler)
     scheduler.set_timesteps(num_steps)
     _drop_surplus(scheduler, num_steps)
-    coefficients = _STEPS[name](scheduler)
-    in_scale = np.ones(len(scheduler.timesteps))
-    if name in ("euler", "euler_ancestral"):
-        in_scale = 1 / np.sqrt(_sigmas(scheduler)[:-1] ** 2 + 1)
-    draws = np.zeros(len(in_scale), bool)
-    if name == "euler_ancestral":
-        draws[:] = True
-    if name == "lcm":
-        draws[:-1] = True
+    columns = np.broadcast_arrays(*_SAMPLERS[name][1](scheduler))
+    draws_noise = columns[Coefficients._fields.index("fresh")] != 0
     return SamplerTable(
         timesteps=scheduler.timesteps.cpu(),
-        rows=torch.from_numpy(np.stack([in_scale, *coefficients], axis=1)).float(),
+        coefficients=torch.from_numpy(np.stack(columns, axis=1)).float(),
         init_scale=float(getattr(scheduler, "init_noise_sigma", 1.0)),
-        draws_noise=tuple(draws.tolist()),
+        draws_noise=tuple(draws_noise.tolist()),
     )
 
 
@@ -118,18 +113,18 @@ def make(name: str, own: Any) -> Any:
     Raises:
         ValueError: no such sampler, or a sampler of the other kind of model.
     """
-    if name not in CLASSES:
-        raise ValueError(f"scheduler must be one of {', '.join(CLASSES)}, got {name!r}")
+    if name not in _SAMPLERS:
+        raise ValueError(f"scheduler must be one of {', '.join(_SAMPLERS)}, got {name!r}")
     is_flow = isinstance(own, FlowMatchEulerDiscreteScheduler)
     if is_flow != (name == "flow_euler"):
         kind = "flow matching: its sampler is flow_euler" if is_flow else "no flow matching"
         raise ValueError(f"the model is {kind}, got scheduler {name!r}")
-    return CLASSES[name].from_config(own.config)
+    return _SAMPLERS[name][0].from_config(own.config)
 
 
 def own_name(own: Any) -> str | None:
     """Return the name of a model's own scheduler, None where it is none of ours."""
-    return next((name for name, cls in CLASSES.items() if type(own) is cls), None)
+    return next((name for name, (kind, _) in _SAMPLERS.items() if type(own) is kind), None)
 
 
 def estimate(prediction: str, alpha: Array, sigma: Array) -> tuple[Array, Array]:
@@ -157,14 +152,15 @@ def ddim(scheduler: Any) -> Coefficients:
     alpha, sigma = np.sqrt(now_bar), np.sqrt(1 - now_bar)
     skip, scale = estimate(scheduler.config.prediction_type, alpha, sigma)
     ratio = np.sqrt(1 - next_bar) / sigma  # eps = (x - alpha x0) / sigma
-    return _linear(skip, scale, keep=ratio, now=np.sqrt(next_bar) - ratio * alpha)
+    return Coefficients(skip, scale, keep=ratio, now=np.sqrt(next_bar) - ratio * alpha)
 
 
 def euler(scheduler: Any) -> Coefficients:
     """Karras et al. 2022, algorithm 2 without churn; x in units of its noise level."""
     sigma, following = _levels(scheduler)
-    skip, scale = _estimate_ve(scheduler, sigma)
-    return _linear(skip, scale, keep=following / sigma, now=1 - following / sigma)
+    skip, scale, in_scale = _variance_exploding(scheduler, sigma)
+    ratio = following / sigma
+    return Coefficients(skip, scale, keep=ratio, now=1 - ratio, in_scale=in_scale)
 
 
 def euler_ancestral(scheduler: Any) -> Coefficients:
@@ -172,8 +168,9 @@ def euler_ancestral(scheduler: Any) -> Coefficients:
     sigma, following = _levels(scheduler)
     up = np.sqrt(following**2 * (sigma**2 - following**2) / sigma**2)
     down = np.sqrt(following**2 - up**2)
-    skip, scale = _estimate_ve(scheduler, sigma)
-    return _linear(skip, scale, keep=down / sigma, now=1 - down / sigma, fresh=up)
+    skip, scale, in_scale = _variance_exploding(scheduler, sigma)
+    ratio = down / sigma
+    return Coefficients(skip, scale, keep=ratio, now=1 - ratio, fresh=up, in_scale=in_scale)
 
 
 def dpmpp_2m(scheduler: Any) -> Coefficients:
@@ -193,7 +190,7 @@ def dpmpp_2m(scheduler: Any) -> Coefficients:
         slope[-1] = 0.0
     skip, scale = estimate(config.prediction_type, alpha[:-1], sigma[:-1])
     ratio = sigma[1:] / sigma[:-1]
-    return _linear(skip, scale, keep=ratio, now=gain * (1 + slope), before=-gain * slope)
+    return Coefficients(skip, scale, keep=ratio, now=gain * (1 + slope), before=-gain * slope)
 
 
 def lcm(scheduler: Any) -> Coefficients:
@@ -206,7 +203,7 @@ def lcm(scheduler: Any) -> Coefficients:
     scaled = times * scheduler.config.timestep_scaling
     c_skip = _SIGMA_DATA**2 / (scaled**2 + _SIGMA_DATA**2)
     c_out = scaled / np.sqrt(scaled**2 + _SIGMA_DATA**2)
-    return _linear(
+    return Coefficients(
         skip,
         scale,
         keep=np.sqrt(next_bar) * c_skip,
@@ -218,26 +215,8 @@ def lcm(scheduler: Any) -> Coefficients:
 def flow_euler(scheduler: Any) -> Coefficients:
     """Esser et al. 2024 (rectified flow): out = noise - x0, x = (1 - sigma) x0 + sigma noise."""
     sigma, following = _levels(scheduler)
-    return _linear(np.ones_like(sigma), -sigma, keep=following / sigma, now=1 - following / sigma)
-
-
-def _linear(
-    skip: Array,
-    scale: Array,
-    *,
-    keep: Array,
-    now: Array,
-    before: Array | None = None,
-    fresh: Array | None = None,
-) -> Coefficients:
-    zeros = np.zeros_like(keep)
     return Coefficients(
-        skip,
-        scale,
-        keep,
-        now,
-        zeros if before is None else before,
-        zeros if fresh is None else fresh,
+        np.ones_like(sigma), -sigma, keep=following / sigma, now=1 - following / sigma
     )
 
 
@@ -251,11 +230,11 @@ def _levels(scheduler: Any) -> tuple[Array, Array]:
     return sigmas[:-1], sigmas[1:]
 
 
-def _estimate_ve(scheduler: Any, sigma: Array) -> tuple[Array, Array]:
-    """Return (skip, scale) for ``x = x0 + sigma eps`` (the same x, divided by alpha)."""
+def _variance_exploding(scheduler: Any, sigma: Array) -> tuple[Array, Array, Array]:
+    """Return (skip, scale, in_scale) for ``x = x0 + sigma eps``: the same x, divided by alpha."""
     alpha = 1 / np.sqrt(sigma**2 + 1)
     skip, scale = estimate(scheduler.config.prediction_type, alpha, sigma * alpha)
-    return skip * alpha, scale
+    return skip * alpha, scale, alpha
 
 
 def _drop_surplus(scheduler: Any, num_steps: int) -> None:
@@ -287,21 +266,12 @@ def _refuse_unknown(scheduler: Any) -> None:
             )
 
 
-CLASSES: dict[str, Any] = {
-    "ddim": DDIMScheduler,
-    "euler": EulerDiscreteScheduler,
-    "euler_ancestral": EulerAncestralDiscreteScheduler,
-    "dpmpp_2m": DPMSolverMultistepScheduler,
-    "lcm": LCMScheduler,
-    "flow_euler": FlowMatchEulerDiscreteScheduler,
+_SAMPLERS: dict[str, tuple[Any, Callable[[Any], Coefficients]]] = {
+    "ddim": (DDIMScheduler, ddim),
+    "euler": (EulerDiscreteScheduler, euler),
+    "euler_ancestral": (EulerAncestralDiscreteScheduler, euler_ancestral),
+    "dpmpp_2m": (DPMSolverMultistepScheduler, dpmpp_2m),
+    "lcm": (LCMScheduler, lcm),
+    "flow_euler": (FlowMatchEulerDiscreteScheduler, flow_euler),
 }
-"""Names as requests give them, and the diffusers classes that they equal."""
-
-_STEPS: dict[str, Callable[[Any], Coefficients]] = {
-    "ddim": ddim,
-    "euler": euler,
-    "euler_ancestral": euler_ancestral,
-    "dpmpp_2m": dpmpp_2m,
-    "lcm": lcm,
-    "flow_euler": flow_euler,
-}
+"""By the names of ``config.SAMPLERS``: the diffusers class that a table equals, and its steps."""

@@ -12,7 +12,7 @@ Three rules, in this order:
   3. Nobody waits for ever: a request passed over ``MAX_PASSED`` times goes before every deadline,
      the longest waiting first.
 
-Owns the order, and nothing else: no clock, no torch, no lock. One thread calls it.
+Responsible for the order. Not: a clock, torch, a lock; one thread calls it.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,11 @@ MAX_PASSED = 16
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class BatchRequest:
-    """A request's request."""
+    """A request as the batcher sees it."""
 
     model_id: str
-    num_rows: int
-    """Denoiser rows of a step: 2 with classifier-free guidance, else 1."""
+    batch_size: int
+    """Samples that its step adds to a denoiser call: 2 with classifier-free guidance, else 1."""
     num_steps: int
     """Denoising steps granted."""
     deadline_s: float
@@ -76,20 +76,20 @@ class StepBatcher(Generic[L]):
         """Return the model whose turn it is; None where nobody waits."""
         return min(self._queues, key=lambda name: self._queues[name].used, default=None)
 
-    def next_turn(self, model_id: str, max_rows: int) -> list[L]:
+    def next_turn(self, model_id: str, max_batch_size: int) -> list[L]:
         """Return the requests of a model that take a step together: at least one.
 
         Args:
             model_id: a model with requests.
-            max_rows: most denoiser rows of the call; a single request may exceed it.
+            max_batch_size: of the denoiser call; a single request may exceed it.
         """
         requests = self._queues[model_id].requests
         chosen: list[L] = []
-        free = max_rows
+        free = max_batch_size
         for request in sorted(requests, key=_urgency):
-            if request.num_rows <= free or not chosen:
+            if request.batch_size <= free or not chosen:
                 chosen.append(request)
-                free -= request.num_rows
+                free -= request.batch_size
             if free <= 0:
                 break
         for request in requests:

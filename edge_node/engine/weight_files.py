@@ -1,11 +1,9 @@
 """Reading safetensors files straight into tensors: one read for each tensor, nothing between.
 
-The format: eight bytes with the header's length, little endian, then the header (JSON: name ->
-dtype, shape, offsets), then the tensors' bytes. A read releases Python's lock, so another thread
-computes meanwhile; a mapped file's page faults within a copy would not be as fast.
+A read releases Python's lock, so another thread computes meanwhile; a mapped file's page faults
+within a copy would not be as fast.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from edge_node.catalog import header
 
 _DTYPES = {
     "F64": torch.float64,
@@ -47,22 +47,20 @@ def stored(folder: Path, variant: str = "") -> dict[str, Stored]:
         variant: as in "model.fp16.safetensors"; empty: the files without one, or of several.
     """
     files = sorted(folder.glob(f"*.{variant}*.safetensors" if variant else "*.safetensors"))
-    return {name: one for file in files for name, one in _header(file).items()}
+    return {name: one for file in files for name, one in _tensors(file).items()}
 
 
-def _header(file: Path) -> dict[str, Stored]:
-    with file.open("rb") as stream:
-        header_bytes = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(header_bytes))
+def _tensors(file: Path) -> dict[str, Stored]:
+    data_begin, entries = header(file)
     return {
         name: Stored(
             file=file,
-            begin=8 + header_bytes + entry["data_offsets"][0],
+            begin=data_begin + entry["data_offsets"][0],
             dtype=_DTYPES[entry["dtype"]],
             shape=tuple(entry["shape"]),
         )
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] in _DTYPES
+        for name, entry in entries.items()
+        if entry["dtype"] in _DTYPES
     }
 
 

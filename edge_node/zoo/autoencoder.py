@@ -5,8 +5,8 @@ images. Trained on rendered scenes by a squared and a small absolute error of op
 weighted up where objects are. In plain RGB the green-magenta axis is a small part of the error, and
 training settled on one axis of colour: blue, green and purple came back as the same blue.
 
-A style has an autoencoder of its own on the *same* latents: its encoder learns to say of a styled
-image what the shared one says of the plain image, its decoder to paint that in the style.
+A style has an autoencoder of its own on the *same* latents: its encoder learns to map a styled
+image to where the shared one maps the plain image, its decoder to paint that in the style.
 """
 
 from collections.abc import Callable

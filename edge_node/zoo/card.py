@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from edge_node.zoo.loop import Recipe, Trained
+from edge_node.zoo.loop import Recipe, TrainingRecord
 from protos.manifest import Manifest
 
 matplotlib.use("Agg")
@@ -15,14 +15,14 @@ matplotlib.use("Agg")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """The record of one training."""
+    """What a card says of one training run."""
 
     model: str
     what: str
     num_parameters: int
     recipe: Recipe
     data: str
-    trained: Trained
+    trained: TrainingRecord
     manifest: Manifest
 
 

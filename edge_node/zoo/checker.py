@@ -1,4 +1,4 @@
-"""The exact check: read a scene from an image's pixels alone, and compare it with what was asked.
+"""The exact check: read a scene from an image's pixels, and compare it with the caption's.
 
 Objects are the connected components that differ from the border's colour. Colour is the nearest of
 the palette, shape the rendered template of the same box with the highest overlap; size, position

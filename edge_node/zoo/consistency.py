@@ -4,7 +4,7 @@
     x_s     = DDIM(x_t; t -> s), guidance 3         one step of the teacher, s = t - JUMP
     loss    = |f(x_t, t) - f(x_s, s)|^2 / sigma_t^2 the second without gradient
 
-The student takes the place of guided denoising, so serving it costs one row a step instead of two.
+The student takes the place of guided denoising: serving it costs one sample a step, not two.
 Departs from Luo et al.: the target is the student itself and not a moving average of it (Song &
 Dhariwal 2023, section 3.2); the guidance scale is fixed instead of drawn and embedded; the error is
 taken in units of v, because in x0 the low timesteps, scaled by sigma, are forgotten.
@@ -67,8 +67,8 @@ def guided_v(
         empty: the empty caption's, like ``context``.
     """
     both = teacher(torch.cat([noisy, noisy]), times.repeat(2), torch.cat([empty, context])).sample
-    free, told = both.chunk(2)
-    v: Tensor = free + GUIDANCE_SCALE * (told - free)
+    free, conditioned = both.chunk(2)
+    v: Tensor = free + GUIDANCE_SCALE * (conditioned - free)
     return v
 
 

@@ -29,7 +29,7 @@ from transformers import CLIPTextModel
 
 from edge_node.zoo import scenes, text
 from edge_node.zoo.autoencoder import LATENT_CHANNELS, to_tensor
-from edge_node.zoo.loop import Recipe, torch_generator
+from edge_node.zoo.loop import LossAt, Recipe, torch_generator
 from edge_node.zoo.styles import Style
 from protos.seeds import stream
 
@@ -175,39 +175,39 @@ class LatentData:
     ids: Tensor
     empty_ids: Tensor
 
-    def loss_at(self, batch: int) -> Callable[[nn.Module, np.random.Generator], Tensor]:
-        """Return the function that draws a batch and returns its loss."""
+    def loss_at(self, batch: int) -> LossAt:
+        """Return the function that draws a batch, drops some captions, and returns its loss."""
 
-        def draw(model: nn.Module, rng: np.random.Generator) -> Tensor:
-            device = next(model.parameters()).device
-            rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
-            ids = self.ids[rows].clone()
+        def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
+            latents, ids = self._draw(rng, batch)
             ids[torch.from_numpy(rng.random(batch) < DROP_FRAC)] = self.empty_ids
-            times = draw_times(rng, batch)
-            latents = self.latents[rows].float()
-            noise = torch.randn(latents.shape, generator=torch_generator(rng))
-            return model(*(x.to(device) for x in (latents, ids, times, noise)))
+            return _loss(model, rng, latents, ids, draw_times(rng, batch))
 
-        return draw
+        return loss
 
     def distillation_loss_at(
         self, batch: int, times_of: Callable[[np.random.Generator, int], Tensor]
-    ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+    ) -> LossAt:
         """Return the same for a student: timesteps of its own choice, no caption dropped.
 
-        Its module is told the empty caption's tokens as well, for the teacher's guidance.
+        Its module gets the empty caption's tokens as well, for the teacher's guidance.
         """
 
-        def draw(model: nn.Module, rng: np.random.Generator) -> Tensor:
-            device = next(model.parameters()).device
-            rows = torch.from_numpy(rng.integers(len(self.latents), size=batch))
-            times = times_of(rng, batch)
-            latents = self.latents[rows].float()
-            noise = torch.randn(latents.shape, generator=torch_generator(rng))
-            parts = (latents, self.ids[rows], self.empty_ids[None], times, noise)
-            return model(*(part.to(device) for part in parts))
+        def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
+            latents, ids = self._draw(rng, batch)
+            return _loss(model, rng, latents, ids, self.empty_ids[None], times_of(rng, batch))
 
-        return draw
+        return loss
+
+    def _draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor]:
+        chosen = torch.from_numpy(rng.integers(len(self.latents), size=batch))
+        return self.latents[chosen].float(), self.ids[chosen]
+
+
+def _loss(model: nn.Module, rng: np.random.Generator, latents: Tensor, *others: Tensor) -> Tensor:
+    noise = torch.randn(latents.shape, generator=torch_generator(rng))
+    device = next(model.parameters()).device
+    return model(*(part.to(device) for part in (latents, *others, noise)))
 
 
 def draw_times(rng: np.random.Generator, batch: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Measure the built-in zoo: judge, exact checker, styles, every model against denoising steps.
 
     python -m edge_node.zoo.evaluate                 everything, some minutes on 2 CPU cores
-    python -m edge_node.zoo.evaluate --prompts 16    a quicker look
+    python -m edge_node.zoo.evaluate --prompts 16    fewer prompts
     python -m edge_node.zoo.evaluate --prompts 256 --model scene-base scene-turbo --num-steps 1 4 16
 
 Writes evaluation.json, evaluation.md and grid.png (the same prompts at every step count) and prints
@@ -22,11 +22,11 @@ from diffusers import AutoencoderTiny, DiffusionPipeline, LCMScheduler, PixArtAl
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image, ImageDraw
 
+from edge_node.catalog import ZOO
 from edge_node.engine import families
 from edge_node.zoo import autoencoder, checker, denoiser, judge, scenes
 from edge_node.zoo.style_probe import StyleProbe
 from edge_node.zoo.styles import STYLES, Style
-from edge_node.zoo.train import WEIGHTS
 from protos import logs, manifest
 from protos.seeds import stream
 
@@ -50,7 +50,7 @@ GRID_COLUMNS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What to measure."""
+    """Models, step counts and prompts to measure."""
 
     model: tuple[str, ...] = MODELS
     """The models."""
@@ -60,7 +60,7 @@ class Settings:
     """Held-out prompts of each kind (one object, two objects)."""
     seed: int = 101
     """Of prompts and start latents."""
-    weights: Path = WEIGHTS
+    weights: Path = ZOO
     """The folder of the zoo's models."""
     out: Path = Path("runs/zoo-evaluation")
     """Where the figures and the pictures go."""
@@ -82,7 +82,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Yardsticks:
+class InstrumentChecks:
     """How well the instruments read rendered scenes, held out."""
 
     judge: str
@@ -117,20 +117,17 @@ def generate(
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
     parts = []
     for start in range(0, len(captions), 32):
-        batch = list(captions[start : start + 32])
+        batch = captions[start : start + 32]
         parts.append(
-            pipeline(
+            families.generated(
+                pipeline,
                 batch,
+                range(seed + start, seed + start + len(batch)),
                 num_inference_steps=num_steps,
                 guidance_scale=own_guidance_scale(pipeline),
-                generator=[
-                    torch.Generator().manual_seed(seed + start + i) for i in range(len(batch))
-                ],
-                output_type="np",
-                **families.call_options(pipeline),
-            ).images
+            )
         )
-    return (np.concatenate(parts) * 255).round().astype(np.uint8)
+    return np.concatenate(parts)
 
 
 def load(folder: Path) -> DiffusionPipeline:
@@ -158,17 +155,13 @@ def score(
         for kind, asked in drawn.items():
             captions = [scene.caption for scene in asked]
             images = generate(pipeline, captions, num_steps, settings.seed)
-            exact = [
-                checker.matches(image, scene, style)
-                for image, scene in zip(images, asked, strict=True)
-            ]
             scores.append(
                 Score(
                     model=model,
                     num_steps=num_steps,
                     guidance_scale=own_guidance_scale(pipeline),
                     kind=kind,
-                    exact_frac=float(np.mean(exact)),
+                    exact_frac=_exact_frac(images, asked, style),
                     clip_score=float(the_judge.clip_score(images, captions).mean()),
                     style_frac=probe.right_frac(images, style),
                     num_images=len(asked),
@@ -211,9 +204,9 @@ def _band(title: str, grid: np.ndarray, num_steps: Sequence[int]) -> Image.Image
     return band
 
 
-def measure_yardsticks(
+def check_instruments(
     the_judge: judge.Judge, probe: StyleProbe, rng: np.random.Generator
-) -> Yardsticks:
+) -> InstrumentChecks:
     """Return what the instruments find in held-out rendered scenes."""
     retrieval_frac = judge.retrieval_frac(the_judge, rng)
     checker_frac: dict[Style, float] = {}
@@ -223,7 +216,7 @@ def measure_yardsticks(
         images = scenes.render(drawn, rng, style=style)
         checker_frac[style] = _exact_frac(images, drawn, style)
         style_frac[style] = probe.right_frac(images, style)
-    return Yardsticks(
+    return InstrumentChecks(
         judge=the_judge.scorer_name,
         retrieval_frac=retrieval_frac,
         checker_frac=checker_frac,
@@ -246,29 +239,29 @@ def _exact_frac(images: np.ndarray, drawn: Sequence[scenes.Scene], style: Style)
     return float(np.mean([checker.matches(image, scene, style) for image, scene in pairs]))
 
 
-def table(scores: Sequence[Score], yardsticks: Yardsticks, ceilings: dict[str, float]) -> str:
+def table(scores: Sequence[Score], checks: InstrumentChecks, ceilings: dict[str, float]) -> str:
     """Return the figures as Markdown."""
-    read = ", ".join(f"{frac:.1%} {style}" for style, frac in yardsticks.checker_frac.items())
-    told = ", ".join(f"{frac:.1%} {style}" for style, frac in yardsticks.style_frac.items())
+    read = ", ".join(f"{frac:.1%} {style}" for style, frac in checks.checker_frac.items())
+    styles = ", ".join(f"{frac:.1%} {style}" for style, frac in checks.style_frac.items())
     lines = [
-        f"Judge `{yardsticks.judge}`: right caption of 64 for {yardsticks.retrieval_frac:.1%} of "
+        f"Judge `{checks.judge}`: right caption of 64 for {checks.retrieval_frac:.1%} of "
         "held-out rendered scenes.",
         f"Exact checker, held-out rendered scenes read right: {read}.",
-        f"Style probe, held-out rendered scenes told right: {told}.",
+        f"Style probe, held-out rendered scenes recognised: {styles}.",
         "",
-        "| model | steps | rows a step | one object, exact | two objects, exact | "
-        "after its autoencoder | CLIP score | style told | images |",
+        "| model | steps | denoiser batch | one object, exact | two objects, exact | "
+        "after its autoencoder | CLIP score | style recognised | images |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     cells = {(s.model, s.num_steps, s.kind): s for s in scores}
     for model, num_steps in dict.fromkeys((s.model, s.num_steps) for s in scores):
         one, two = cells[model, num_steps, "Single"], cells[model, num_steps, "Pair"]
         clip = f"{(one.clip_score + two.clip_score) / 2:.1f}"
-        told = f"{(one.style_frac + two.style_frac) / 2:.1%}"
+        style = f"{(one.style_frac + two.style_frac) / 2:.1%}"
         lines.append(
             f"| {model} | {num_steps} | {1 if one.guidance_scale == 1 else 2} | "
             f"{one.exact_frac:.1%} | {two.exact_frac:.1%} | {ceilings[model]:.1%} | "
-            f"{clip if style_of(model) == 'plain' else '-'} | {told} | "
+            f"{clip if style_of(model) == 'plain' else '-'} | {style} | "
             f"{one.num_images} + {two.num_images} |"
         )
     return "\n".join(lines) + "\n"
@@ -282,17 +275,17 @@ def main() -> int:
     settings.out.mkdir(parents=True, exist_ok=True)
     the_judge = judge.load_judge(settings.weights / "judge")
     probe = StyleProbe(the_judge, stream(settings.seed, "probe"))
-    yardsticks = measure_yardsticks(the_judge, probe, stream(settings.seed, "rendered"))
+    checks = check_instruments(the_judge, probe, stream(settings.seed, "rendered"))
     scores, grids = [], {}
     for model in settings.model:
         found, grids[model] = score(model, settings, the_judge, probe)
         scores += found
     ceilings = {model: ceiling(model, settings) for model in settings.model}
-    text = table(scores, yardsticks, ceilings)
+    text = table(scores, checks, ceilings)
     draw_grid(grids, settings.num_steps, settings.out / "grid.png")
     record = {
         "manifest": asdict(manifest.collect()),
-        "yardsticks": asdict(yardsticks),
+        "instruments": asdict(checks),
         "autoencoder_frac": ceilings,
         "scores": [asdict(s) for s in scores],
     }

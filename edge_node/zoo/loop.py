@@ -5,7 +5,6 @@ that was stopped and resumed draws exactly what an uninterrupted one draws.
 Checkpoints are safetensors + JSON.
 """
 
-import json
 import logging
 import math
 import shutil
@@ -24,6 +23,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from protos.config import read_json, write_json
+from protos.progress import time_left
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
@@ -54,12 +55,12 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Trained:
-    """What a finished or interrupted training left."""
+class TrainingRecord:
+    """How far a training run came."""
 
-    num_updates: int
-    wall_s: float
-    losses: tuple[tuple[int, float], ...]
+    num_updates: int = 0
+    wall_s: float = 0.0
+    losses: tuple[tuple[int, float], ...] = ()
     """(update, mean loss since the last entry)."""
 
 
@@ -92,9 +93,9 @@ def fit(
     recipe: Recipe,
     folder: Path,
     *,
-    on_checkpoint: Callable[[nn.Module, Trained], None] | None = None,
+    on_checkpoint: Callable[[nn.Module, TrainingRecord], None] | None = None,
     stop_after: int | None = None,
-) -> tuple[Net, Trained]:
+) -> tuple[Net, TrainingRecord]:
     """Train ``net`` and return its exponential moving average.
 
     Args:
@@ -111,13 +112,19 @@ def fit(
         trainable, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
     )
     average = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
-    start, trained = _restore(folder, net, optimizer, average)
+    before = _restore(folder, net, optimizer, average)
+    start = before.num_updates
     model, optimizer = accelerator.prepare(net, optimizer)
     average = {name: value.to(accelerator.device) for name, value in average.items()}
     named = {n: p for n, p in accelerator.unwrap_model(model).named_parameters() if n in average}
 
-    losses, window = list(trained.losses), []
+    losses, window = list(before.losses), []
     began_s, end = time.perf_counter(), min(recipe.num_updates, stop_after or recipe.num_updates)
+
+    def record(num_updates: int) -> TrainingRecord:
+        wall_s = before.wall_s + time.perf_counter() - began_s
+        return TrainingRecord(num_updates=num_updates, wall_s=wall_s, losses=tuple(losses))
+
     with _progress(accelerator.is_main_process) as progress:
         task = progress.add_task(folder.name, total=recipe.num_updates, completed=start, loss="")
         for update in range(start, end):
@@ -136,23 +143,14 @@ def fit(
             done = update + 1
             if done % 50 == 0 or done == end:
                 losses.append((done, float(np.mean(window))))
-                wall_s = trained.wall_s + time.perf_counter() - began_s
-                _say(done, recipe, losses[-1][1], wall_s, trained.num_updates, trained.wall_s)
+                _log(record(done), before, recipe)
                 window = []
             if (done % recipe.checkpoint_every == 0 or done == end) and accelerator.is_main_process:
-                now = Trained(
-                    num_updates=done,
-                    wall_s=trained.wall_s + time.perf_counter() - began_s,
-                    losses=tuple(losses),
-                )
+                now = record(done)
                 _save(folder, accelerator.unwrap_model(model), optimizer, average, now)
                 if on_checkpoint and done < recipe.num_updates:
                     _with_average(accelerator.unwrap_model(model), average, on_checkpoint, now)
-    final = Trained(
-        num_updates=max(start, end),
-        wall_s=trained.wall_s + time.perf_counter() - began_s,
-        losses=tuple(losses),
-    )
+    final = record(max(start, end))
     net = accelerator.unwrap_model(model)
     with torch.no_grad():
         for name, value in average.items():
@@ -172,8 +170,8 @@ def _update_average(
 def _with_average(
     net: nn.Module,
     average: dict[str, Tensor],
-    action: Callable[[nn.Module, Trained], None],
-    trained: Trained,
+    action: Callable[[nn.Module, TrainingRecord], None],
+    trained: TrainingRecord,
 ) -> None:
     """Call ``action`` while ``net`` holds the average; put the raw weights back afterwards."""
     named = dict(net.named_parameters())
@@ -194,7 +192,7 @@ def _save(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
-    trained: Trained,
+    trained: TrainingRecord,
 ) -> None:
     """Write a checkpoint beside the last one and swap it in, so that one is always whole."""
     partial = folder.with_name(f"{folder.name}.partial")
@@ -212,12 +210,7 @@ def _save(
     save_file(state_dict, partial / "net.safetensors")
     save_file(average, partial / "average.safetensors")
     save_file(moments, partial / "optimizer.safetensors")
-    state = {
-        "num_updates": trained.num_updates,
-        "wall_s": trained.wall_s,
-        "losses": trained.losses,
-    }
-    (partial / "state.json").write_text(json.dumps(state))
+    write_json(partial / "state.json", trained)
     old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -231,13 +224,13 @@ def _restore(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
-) -> tuple[int, Trained]:
-    """Fill the arguments from a checkpoint, where there is one; return its update and record."""
+) -> TrainingRecord:
+    """Fill the arguments from a checkpoint, where there is one; return its record."""
     old = folder.with_name(f"{folder.name}.old")
     if not folder.exists() and old.exists():
         old.rename(folder)
     if not (folder / "state.json").exists():
-        return 0, Trained(num_updates=0, wall_s=0.0, losses=())
+        return TrainingRecord()
     net.load_state_dict(load_file(folder / "net.safetensors"))
     for name, value in load_file(folder / "average.safetensors").items():
         average[name].copy_(value)
@@ -248,12 +241,9 @@ def _restore(
         state.setdefault(int(index), {})[name] = value
     layout["state"] = state
     optimizer.load_state_dict(layout)
-    record = json.loads((folder / "state.json").read_text())
-    logger.info("%s continues at update %d", folder.name, record["num_updates"])
-    losses = tuple((int(update), float(loss)) for update, loss in record["losses"])
-    return record["num_updates"], Trained(
-        num_updates=record["num_updates"], wall_s=record["wall_s"], losses=losses
-    )
+    record = read_json(folder / "state.json", TrainingRecord)
+    logger.info("%s continues at update %d", folder.name, record.num_updates)
+    return record
 
 
 def _progress(is_shown: bool) -> Progress:  # noqa: FBT001 - one flag, one meaning
@@ -270,15 +260,13 @@ def _progress(is_shown: bool) -> Progress:  # noqa: FBT001 - one flag, one meani
     )
 
 
-def _say(
-    done: int, recipe: Recipe, loss: float, wall_s: float, start: int, start_wall_s: float
-) -> None:
+def _log(now: TrainingRecord, before: TrainingRecord, recipe: Recipe) -> None:
     """Log one plain line with the time left, where there is no terminal for the bar."""
     if sys.stderr.isatty():
         return
-    per_update_s = (wall_s - start_wall_s) / max(1, done - start)
-    left_s = (recipe.num_updates - done) * per_update_s
+    update_s = (now.wall_s - before.wall_s) / max(1, now.num_updates - before.num_updates)
     logger.info(
-        "update %d/%d  loss %.4f  %.3f s each  %.0f s left",
-        *(done, recipe.num_updates, loss, per_update_s, left_s),
+        "update %d/%d  loss %.4f  %.3f s each  %s",
+        *(now.num_updates, recipe.num_updates, now.losses[-1][1], update_s),
+        time_left((recipe.num_updates - now.num_updates) * update_s),
     )

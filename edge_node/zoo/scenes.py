@@ -1,9 +1,9 @@
 """The zoo's world: captioned scenes of coloured shapes, rendered exactly.
 
-Owns what can be said (captions), what is never trained on (the held-out split) and how it is laid
-out; styles.py paints it. Refuses to look at generated images: checker.py does.
+Responsible for captions, the held-out split that is never trained on, and the layout. Not: painting
+(styles.py) and reading generated images (checker.py).
 
-A scene says either one object with its size and position, or two objects with their relation:
+A scene is either one object with its size and position, or two objects with their relation:
 
     a small red circle at the left on a gray background
     a red circle left of a blue square on a white background
@@ -68,7 +68,7 @@ RADIUS_PX: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One coloured shape as a caption says it."""
+    """One coloured shape of a caption."""
 
     colour: str
     shape: str

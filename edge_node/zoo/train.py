@@ -24,14 +24,12 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import CLIPTextModel
 
+from edge_node.catalog import ZOO
 from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text, transformer
-from edge_node.zoo.loop import LossAt, Recipe, Trained, fit
+from edge_node.zoo.loop import LossAt, Recipe, TrainingRecord, fit
 from protos import logs, manifest
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS = Path(__file__).resolve().parent / "weights"
-_WORK = Path(__file__).resolve().parents[2] / "runs" / "zoo"
 
 Model = Literal[
     "autoencoder",
@@ -50,17 +48,17 @@ ORDER: tuple[Model, ...] = get_args(Model)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What to train, and where."""
+    """The nets to train, and the folders."""
 
     model: tuple[Model, ...] = ORDER
     """Nets to train, in this order; the autoencoder and base's text encoder are trained first
     where a denoiser needs them and they are not."""
-    work: Path = _WORK
+    work: Path = Path("runs/zoo")
     """Checkpoints and the encoded training scenes."""
-    weights: Path = WEIGHTS
+    weights: Path = ZOO
     """Where the finished folders go."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Train for N updates instead of the recipe's number (a quick look, or a longer training)."""
+    """Train for N updates instead of the recipe's number."""
 
 
 class Trainer:
@@ -154,7 +152,7 @@ class Trainer:
     ) -> None:
         """Train a denoiser to its end; export it at every checkpoint."""
 
-        def save(net: Any, trained: Trained) -> None:
+        def save(net: Any, trained: TrainingRecord) -> None:
             denoising = net.transformer if hasattr(net, "transformer") else net.unet
             export(denoising, net.encoder, vae, self._settings.weights / model)
             num_parameters = _count(denoising) + _count(net.encoder)
@@ -205,7 +203,7 @@ class Trainer:
         return recipe if updates is None else replace(recipe, num_updates=updates)
 
     def _card(
-        self, model: str, num_parameters: int, recipe: Recipe, trained: Trained, what: str
+        self, model: str, num_parameters: int, recipe: Recipe, trained: TrainingRecord, what: str
     ) -> None:
         training = card.Training(
             model=model,

@@ -1,7 +1,7 @@
 """The zoo's transformer: a PixArt-like denoiser that learns from ``scene-base`` (Chen et al. 2024).
 
-    v_teacher = guided answer of scene-base at x_t, scale 3        two rows, without gradient
-    loss      = |v_student(x_t, t) - v_teacher|^2                  one row
+    v_teacher = guided answer of scene-base at x_t, scale 3        two samples, without gradient
+    loss      = |v_student(x_t, t) - v_teacher|^2                  one sample
 
 Patches of one latent pixel are its tokens; captions enter by cross-attention from a small T5
 encoder of its own, timesteps by one shared modulation (adaLN-single). Guidance is built in, at the
@@ -114,9 +114,9 @@ class GuidanceDistillation(nn.Module):
             empty = self.teacher_encoder(input_ids=empty_ids).last_hidden_state
             target = guided_v(self.teacher, noisy, times, context, empty.expand_as(context))
         mask = ids != self.encoder.config.pad_token_id
-        told = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         out: Tensor = self.transformer(
-            noisy, encoder_hidden_states=told, encoder_attention_mask=mask, timestep=times
+            noisy, encoder_hidden_states=hidden, encoder_attention_mask=mask, timestep=times
         ).sample
         return (out - target).square().mean()
 

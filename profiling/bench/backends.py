@@ -1,6 +1,6 @@
 """The ways to serve a model that ``serving.py`` compares: pipelines, engine, node.
 
-Each is an async function from a job to its image. Owns no clock and no statistics.
+Responsible for one async function each, from a job to its image. Not: clocks and statistics.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import denoising, families, samplers
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
-from profiling.measure.subject import Images, generated
+from profiling.measure.subject import Images, PipelineBackend
 from protos.clients import EdgeNodeClient
 from protos.messages import GenerateRequest, ImageChunk
 
@@ -43,13 +42,7 @@ class Pipeline:
         max_batch: int,
         thread: DeviceThread,
     ) -> None:
-        (entry,) = Catalog([model])
-        self._pipeline = families.load(entry, getattr(torch, engine.dtype), device)
-        if engine.is_compiled:
-            families.adapt(self._pipeline).compile()
-        if model.scheduler:
-            own = self._pipeline.scheduler
-            self._pipeline.scheduler = samplers.make(model.scheduler, own)
+        self._backend = PipelineBackend(model, replace(engine, device=device))
         self._max_batch = max_batch
         self._thread = thread
         self._device = asyncio.Lock()
@@ -81,22 +74,20 @@ class Pipeline:
 
     def run(self, batch: Sequence[Job]) -> list[Images]:
         """Return the images of a batch at its longest step count."""
-        images = generated(
-            self._pipeline,
+        images = self._backend.images(
             [job.prompt for job in batch],
             [job.seed for job in batch],
-            num_inference_steps=max(job.num_steps for job in batch),
-            guidance_scale=batch[0].guidance_scale,
-            width=batch[0].width_px,
-            height=batch[0].height_px,
+            max(job.num_steps for job in batch),
+            batch[0].guidance_scale,
         )
         return list(images)
 
     def bare_step_s(self, job: Job) -> float:
         """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
         with torch.inference_mode():
-            family = families.adapt(self._pipeline)
-            model = denoising.Model(family, samplers.own_name(self._pipeline.scheduler) or "ddim")
+            pipeline = self._backend.pipeline
+            family = families.adapt(pipeline)
+            model = denoising.Model(family, samplers.own_name(pipeline.scheduler) or "ddim")
             (one,) = denoising.start(model, [job])
             rows = families.stacked(one.conditions)
             latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
@@ -112,7 +103,7 @@ def _alike(one: Job, other: Job) -> bool:
 
 
 def by_engine(engine: DiffusersEngine) -> Serve:
-    """Return the engine as a contender."""
+    """Return the engine as a backend."""
 
     async def serve(job: Job) -> Images:
         return (await image_of(engine, job)).pixels
@@ -121,7 +112,7 @@ def by_engine(engine: DiffusersEngine) -> Serve:
 
 
 def by_client(client: EdgeNodeClient) -> Serve:
-    """Return a node as a contender; request ids are made unique, as a node wants them."""
+    """Return a node as a backend; request ids are made unique, as a node wants them."""
     calls = iter(range(10**9))
 
     async def serve(job: Job) -> Images:

@@ -1,8 +1,8 @@
 r"""Measure loads against this machine's limits, what they cost other models, and whether they leak.
 
-    python -m profiling.bench.loading                    the zoo, a minute
-    python -m profiling.bench.loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
-    python -m profiling.bench.loading --soak-cycles 1000  load, generate, evict: does memory grow?
+    python -m profiling.bench loading                    the zoo, a minute
+    python -m profiling.bench loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
+    python -m profiling.bench loading --soak-cycles 1000  load, generate, evict: does memory grow?
 
 Disk -> host is compared with a plain sequential read of the same files into memory that is there
 already, from a cold page cache (posix_fadvise DONTNEED) and from a warm one; host -> device with a
@@ -10,8 +10,6 @@ plain copy of as many bytes: pinned memory to the GPU, or one new block of memor
 CPU. Repeats alternate between limit and load, so that a busy machine hits both alike.
 Writes loading.json and loading.md, or soak.json, soak.md and soak.png.
 """
-
-import edge_node  # isort: skip  # noqa: F401 - its settings for OpenMP, before torch's import
 
 import asyncio
 import json
@@ -36,6 +34,7 @@ from edge_node.engine.interface import StepDone
 from edge_node.engine.weights import blank, copy
 from profiling.bench import soak
 from profiling.bench.sd15_shape import write_full_size
+from profiling.report import page
 from protos import logs, manifest
 
 _ZOO = ("scene-nano", "scene-small", "scene-base")
@@ -54,7 +53,7 @@ class Settings:
     repeats: int = 9
     """Loads of each kind."""
     steps_s: float = 5.0
-    """How long steps are measured, alone and beside loads."""
+    """How long steps are measured, without loads and beside them."""
     soak_cycles: int = 0
     """Instead of all that: cycles of load, a step, evict."""
     out: Path = Path("runs/loading")
@@ -172,7 +171,7 @@ async def step_times(engine: DiffusersEngine, entry: Entry, until_s: float) -> l
 async def delays(
     engine: DiffusersEngine, running: Entry, loading: Entry, until_s: float
 ) -> dict[str, Any]:
-    """Return a model's step times alone, and beside loads of another from disk and from host."""
+    """Return a model's step times without loads, and beside another's from disk and from host."""
     for entry in (running, loading):
         await engine.load(entry)
     await engine.evict(loading.model_id)
@@ -222,40 +221,37 @@ async def measure(settings: Settings, catalog: Catalog) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Return the figures as Markdown: medians, and their spread over repeats."""
-    lines = [
-        f"On {record['manifest']['device']} ({record['manifest']['cpu']}), medians "
-        f"(least to most) of {record['settings']['repeats']} repeats; ratio: limit's seconds "
-        "over the load's.",
-        "",
-        "| model | way | MB | limit (GB/s) | load (GB/s) | ratio |",
-        "|---|---|---|---|---|---|",
+    rates_rows = [
+        [
+            one["model_id"],
+            one["way"],
+            f"{one['num_bytes'] / 1e6:.0f}",
+            _gbps(one["num_bytes"], one["limit_s"]),
+            _gbps(one["num_bytes"], one["load_s"]),
+            f"{statistics.median(one['limit_s']) / statistics.median(one['load_s']):.2f}",
+        ]
+        for one in record["rates"]
     ]
-    for one in record["rates"]:
-        size = one["num_bytes"]
-        ratio = statistics.median(one["limit_s"]) / statistics.median(one["load_s"])
-        lines.append(
-            f"| {one['model_id']} | {one['way']} | {size / 1e6:.0f} "
-            f"| {_gbps(size, one['limit_s'])} | {_gbps(size, one['load_s'])} | {ratio:.2f} |"
-        )
-    delayed = record["delays"]
-    lines += [
-        "",
-        f"Steps of {delayed['running']} while {delayed['loading']} is loaded and evicted over and "
-        "over, milliseconds:",
-        "",
-        "| loads | steps | median | p95 | longest | loads done | a load takes |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    delayed, delay_rows = record["delays"], []
     for way in ("alone", "disk", "host"):
         steps_ms = sorted(1e3 * s for s in delayed[way]["step_s"])
         loads_ms = [1e3 * s for s in delayed[way].get("load_s", [])]
-        lines.append(
-            f"| {way if way == 'alone' else f'from {way}'} | {len(steps_ms)} "
-            f"| {statistics.median(steps_ms):.1f} | {steps_ms[int(0.95 * len(steps_ms))]:.1f} "
-            f"| {steps_ms[-1]:.1f} | {len(loads_ms)} "
-            f"| {f'{statistics.median(loads_ms):.1f}' if loads_ms else ''} |"
-        )
-    return "\n".join(lines) + "\n"
+        shown = [statistics.median(steps_ms), steps_ms[int(0.95 * len(steps_ms))], steps_ms[-1]]
+        load = f"{statistics.median(loads_ms):.1f}" if loads_ms else ""
+        name = "none" if way == "alone" else f"from {way}"
+        cells = [*(f"{ms:.1f}" for ms in shown), str(len(loads_ms)), load]
+        delay_rows.append([name, str(len(steps_ms)), *cells])
+    head = ["loads", "steps", "median", "p95", "longest", "loads done", "a load takes"]
+    blocks = [
+        f"On {record['manifest']['device']} ({record['manifest']['cpu']}), medians "
+        f"(least to most) of {record['settings']['repeats']} repeats; ratio: limit's seconds "
+        "over the load's.",
+        page.table(["model", "way", "MB", "limit (GB/s)", "load (GB/s)", "ratio"], rates_rows),
+        f"Steps of {delayed['running']} while {delayed['loading']} is loaded and evicted over and "
+        "over, milliseconds:",
+        page.table(head, delay_rows),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _gbps(num_bytes: int, taken_s: Sequence[float]) -> str:
@@ -270,9 +266,10 @@ def _write(settings: Settings, name: str, record: dict[str, Any], text: str) -> 
     sys.stdout.write(text)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    settings = tyro.cli(Settings, description=__doc__)
+    prog = "python -m profiling.bench loading"
+    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
     logs.setup("WARNING")
     models = [ModelConfig(model_id=name, source=f"builtin:{name}") for name in settings.zoo]
     if settings.soak_cycles:
@@ -290,7 +287,3 @@ def main() -> int:
         record = asyncio.run(measure(settings, Catalog(models, [Path(folder)])))
     _write(settings, "loading", record, table(record))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,18 +1,16 @@
 r"""Compare ways to serve one model, side by side in one run: throughput, latency, same images.
 
-    python -m profiling.bench.serving                             the zoo's scene-base, some minutes
-    python -m profiling.bench.serving --model.source hub:OWNER/NAME \
+    python -m profiling.bench serving                             the zoo's scene-base, some minutes
+    python -m profiling.bench serving --model.source hub:OWNER/NAME \
         --model.width-px 512 --model.height-px 512             any model of a known family
 
-Contenders: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
+Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
 wait, padded to the longest step count among them; (c) the edge node's engine in this process;
 (d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
 counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson arrivals.
-Rounds alternate between contenders, so that a busy machine hits all of them alike.
+Rounds alternate between backends, so that a busy machine hits all of them alike.
 Writes serving.json, serving.md and serving.png.
 """
-
-import edge_node  # isort: skip  # noqa: F401 - its settings for OpenMP, before torch's import
 
 import asyncio
 import json
@@ -28,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -39,6 +36,7 @@ from edge_node.engine.interface import Job, StepDone
 from edge_node.zoo import scenes
 from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node
 from profiling.measure.subject import Images
+from profiling.report import page
 from protos import logs, manifest
 from protos.seeds import stream
 
@@ -48,7 +46,7 @@ OVERHEAD_ROUNDS = 15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What to serve, and how hard."""
+    """The model, the requests and the load."""
 
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(model_id="scene-base", source="builtin:scene-base")
@@ -65,11 +63,11 @@ class Settings:
     max_num_steps: int = 50
     """Most denoising steps."""
     rounds: int = 3
-    """Repetitions of every contender in each loop."""
+    """Repetitions of every backend in each loop."""
     load_frac: float = 0.7
     """Poisson arrivals, as a share of what the engine reached in the closed loop."""
     slack: float = 4.0
-    """A request's deadline: this many times what the pipeline takes for it alone."""
+    """A request's deadline: this many times what the pipeline takes for it, one at a time."""
     seed: int = 11
     """Of requests and arrivals."""
     out: Path = Path("runs/serving")
@@ -78,9 +76,10 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One contender's pass over all requests."""
+    """One backend's pass over all requests."""
 
     contender: str
+    """Name of the backend."""
     loop: str
     """"closed" or "poisson"."""
     throughput_hz: float
@@ -96,19 +95,14 @@ def jobs(settings: Settings) -> list[Job]:
     rng = stream(settings.seed, "requests")
     drawn = scenes.draw(rng, settings.num_requests, "held-out")
     steps = rng.integers(settings.min_num_steps, settings.max_num_steps + 1, len(drawn))
-    model = settings.model
     return [
-        Job(
+        Job.of(
+            settings.model,
             request_id=f"r{index}",
-            model_id=model.model_id,
             prompt=scene.caption,
-            negative_prompt="",
             num_steps=int(steps[index]),
-            guidance_scale=1.0 if index % 4 == 3 else model.default_guidance_scale,
+            guidance_scale=1.0 if index % 4 == 3 else None,
             seed=1000 + index,
-            scheduler=model.scheduler,
-            width_px=model.width_px,
-            height_px=model.height_px,
         )
         for index, scene in enumerate(drawn)
     ]
@@ -164,7 +158,7 @@ def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[fl
 
 
 async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]:
-    """Run every contender in both loops, all in the engine's thread; return the record."""
+    """Run every backend in both loops, all in the engine's thread; return the record."""
     requests = jobs(settings)
     (entry,) = Catalog([settings.model])
     await engine.load(entry)
@@ -174,18 +168,18 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
         *(settings.in_flight, engine.thread),
     )
     async with node(settings.model, settings.engine) as client:
-        contenders: dict[str, Serve] = {
+        backends: dict[str, Serve] = {
             PIPELINE: pipeline.one_by_one,
             PADDED: pipeline.padded,
             ENGINE: by_engine(engine),
             REMOTE: by_client(client),
         }
-        alone_s = {}
+        single_s = {}
         for job in requests:  # also warms the pipeline up
             began_s = time.perf_counter()
             await pipeline.one_by_one(job)
-            alone_s[job.request_id] = time.perf_counter() - began_s
-        for serve in contenders.values():
+            single_s[job.request_id] = time.perf_counter() - began_s
+        for serve in backends.values():
             await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
 
         rounds: list[Round] = []
@@ -193,14 +187,14 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
 
         def note(name: str, loop: str, result: tuple[float, list[float], list[Images]]) -> None:
             throughput_hz, latency_s, made = result
-            limits_s = [settings.slack * alone_s[job.request_id] for job in requests]
+            limits_s = [settings.slack * single_s[job.request_id] for job in requests]
             in_time = [took <= limit for took, limit in zip(latency_s, limits_s, strict=True)]
             rounds.append(Round(name, loop, throughput_hz, latency_s, float(np.mean(in_time))))
             images.setdefault(name, made)
             sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
 
         for _ in range(settings.rounds):
-            for name, serve in contenders.items():
+            for name, serve in backends.items():
                 result = await closed_loop(serve, requests, settings.in_flight)
                 note(name, "closed", result)
         reached_hz = statistics.median(r.throughput_hz for r in rounds if r.contender == ENGINE)
@@ -208,7 +202,7 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
         rng = stream(settings.seed, "arrivals")
         for _ in range(settings.rounds):
             gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
-            for name, serve in contenders.items():
+            for name, serve in backends.items():
                 note(name, "poisson", await poisson(serve, requests, gaps_s))
         overhead = await overhead_ratios(engine, pipeline, requests[0], OVERHEAD_ROUNDS)
     await engine.close()
@@ -227,7 +221,7 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
 async def overhead_ratios(
     engine: DiffusersEngine, pipeline: Pipeline, job: Job, rounds: int
 ) -> list[float]:
-    """Return the engine's seconds a step over a bare denoiser call's, one request alone."""
+    """Return the engine's seconds a step over a bare denoiser call's, one request at a time."""
     long = replace(job, num_steps=50)
     ratios = []
     for _ in range(rounds + 1):
@@ -244,46 +238,37 @@ async def overhead_ratios(
 def table(record: dict[str, Any]) -> str:
     """Return the figures as Markdown: medians over rounds, and their spread."""
     settings, overhead = record["settings"], record["engine_step_over_bare_denoiser"]
-    lines = [
+    blocks = [
         f"{settings['model']['model_id']} on {record['device']}, {settings['num_requests']} "
         f"requests of {settings['min_num_steps']} to {settings['max_num_steps']} steps, "
         f"{settings['rounds']} rounds; medians, (least to most) over rounds; a ratio is to the "
         "pipeline of the same round.",
-        "",
         f"Closed loop, {settings['in_flight']} in flight:",
-        "",
-        *_rows(record, "closed"),
-        "",
+        _loop_table(record, "closed"),
         f"Poisson arrivals, {record['poisson_rate_hz']:.2f} a second "
         f"({settings['load_frac']:.0%} of the engine's closed loop):",
-        "",
-        *_rows(record, "poisson"),
-        "",
-        "A step of one request alone takes the engine "
+        _loop_table(record, "poisson"),
+        "A step of one request at a time takes the engine "
         f"{statistics.median(overhead):.3f} times a bare denoiser call "
         f"({min(overhead):.3f} to {max(overhead):.3f}, {len(overhead)} rounds).",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(blocks) + "\n"
 
 
-def _rows(record: dict[str, Any], loop: str) -> list[str]:
+def _loop_table(record: dict[str, Any], loop: str) -> str:
     rounds = [r for r in record["rounds"] if r["loop"] == loop]
     base_hz = [r["throughput_hz"] for r in rounds if r["contender"] == PIPELINE]
-    lines = [
-        "| | images/s | ratio | p50 latency (s) | p95 latency (s) | in deadline | least SSIM |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name in dict.fromkeys(r["contender"] for r in rounds):
         own = [r for r in rounds if r["contender"] == name]
         hz = [r["throughput_hz"] for r in own]
         ratios = [one_hz / other_hz for one_hz, other_hz in zip(hz, base_hz, strict=True)]
         p50, p95 = np.percentile([s for r in own for s in r["latency_s"]], [50, 95])
-        in_time = statistics.mean(r["deadline_frac"] for r in own)
-        lines.append(
-            f"| {name} | {_spread(hz)} | {_spread(ratios)} | {p50:.2f} | {p95:.2f} "
-            f"| {in_time:.0%} | {record['ssim_min'][name]:.4f} |"
-        )
-    return lines
+        attained = statistics.mean(r["deadline_frac"] for r in own)
+        cells = [f"{p50:.2f}", f"{p95:.2f}", f"{attained:.0%}", f"{record['ssim_min'][name]:.4f}"]
+        rows.append([name, _spread(hz), _spread(ratios), *cells])
+    head = ["backend", "images/s", "ratio", "p50 latency (s)", "p95 latency (s)"]
+    return page.table([*head, "SLO attainment", "least SSIM"], rows)
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -291,9 +276,8 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
-    """Draw the latencies of every contender as cumulative shares, a panel for each loop."""
+    """Draw the latencies of every backend as cumulative shares, a panel for each loop."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, loop in zip(figure.subplots(1, 2, sharey=True), ("closed", "poisson"), strict=True):
         for name in (PIPELINE, PADDED, ENGINE, REMOTE):
             own = [r for r in record["rounds"] if (r["loop"], r["contender"]) == (loop, name)]
@@ -307,9 +291,10 @@ def draw(record: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit code."""
-    settings = tyro.cli(Settings, description=__doc__)
+    prog = "python -m profiling.bench serving"
+    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
     logs.setup("WARNING")
     settings.out.mkdir(parents=True, exist_ok=True)
     engine = DiffusersEngine(settings.engine)
@@ -320,7 +305,3 @@ def main() -> int:
     draw(record, settings.out / "serving.png")
     sys.stdout.write(text)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Load, generate a step, evict, over and over: the process's memory must not grow.
 
-Every other round goes through a host copy, which is dropped again. Owns the verdict: growth of
+Every other round goes through a host copy, which is dropped again. The verdict: growth of
 resident memory from the median of the ten readings after the first 50 cycles to that of the last
 ten, against ``MOST_GROWTH_FRAC``.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from edge_node.catalog import Catalog, Entry
@@ -67,19 +66,8 @@ async def _cycle(engine: DiffusersEngine, entry: Entry, *, has_copy: bool) -> No
 
 def job_of(entry: Entry, num_steps: int) -> Job:
     """Return a request for a model."""
-    config = entry.config
-    return Job(
-        request_id="load",
-        model_id=entry.model_id,
-        prompt="a red circle",
-        negative_prompt="",
-        num_steps=num_steps,
-        guidance_scale=config.default_guidance_scale,
-        seed=1,
-        scheduler=config.scheduler,
-        width_px=config.width_px,
-        height_px=config.height_px,
-    )
+    prompt = "a red circle"
+    return Job.of(entry.config, request_id="load", prompt=prompt, num_steps=num_steps, seed=1)
 
 
 def growth_frac(cycles: list[int], resident_bytes: list[int]) -> float | None:
@@ -111,7 +99,6 @@ def table(record: dict[str, Any]) -> str:
 def draw(record: dict[str, Any], file: Path) -> None:
     """Draw resident memory against cycles."""
     figure = Figure(figsize=(7, 3), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot(record["cycles"], [size / 1e6 for size in record["resident_bytes"]])
     axes.axvline(SETTLED_CYCLES, linestyle=":", color="grey")

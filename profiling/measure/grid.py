@@ -1,13 +1,14 @@
 """What is measured: the points of model × steps × batch, their order, and which are still missing.
 
-Owns the plan as pure values. Refuses to run it. Every point has a key, so that a run cut off in the
-middle goes on with the points that its samples lack.
+Responsible for the points as pure values. Not: measuring them. Every point has a key, so that a run
+cut off in the middle goes on with the points that its samples lack.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from profiling.measure.config import GridChoice, ModelChoice, ProfileConfig
+from edge_node.config import ModelConfig
+from profiling.measure.config import GridConfig, ProfileConfig
 from profiling.samples import (
     FidSample,
     LatencySample,
@@ -45,7 +46,7 @@ class Chunk:
         return range(self.first, self.first + self.count)
 
 
-def latency_points(config: ProfileConfig, model: ModelChoice) -> list[LatencyPoint]:
+def latency_points(config: ProfileConfig, model: ModelConfig) -> list[LatencyPoint]:
     """Return every timed point; each repeat visits all points in an order of its own.
 
     Interleaving spreads a disturbance of the machine over all points instead of spoiling one.
@@ -59,7 +60,7 @@ def latency_points(config: ProfileConfig, model: ModelChoice) -> list[LatencyPoi
     ]
 
 
-def chunks(config: ProfileConfig, model: ModelChoice, num_images: int) -> list[Chunk]:
+def chunks(config: ProfileConfig, model: ModelConfig, num_images: int) -> list[Chunk]:
     """Return the chunks of ``num_images`` prompts at every step count, prompts first.
 
     All step counts of a prompt come before the next prompts: stopped early, a run is balanced.
@@ -73,7 +74,7 @@ def chunks(config: ProfileConfig, model: ModelChoice, num_images: int) -> list[C
 
 
 def missing_points(
-    config: ProfileConfig, model: ModelChoice, done: Sequence[Sample]
+    config: ProfileConfig, model: ModelConfig, done: Sequence[Sample]
 ) -> list[LatencyPoint]:
     """Return the timed points of a model that the samples lack."""
     timed = {
@@ -85,25 +86,25 @@ def missing_points(
     return [p for p in points if (p.num_steps, p.batch, p.repeat) not in timed]
 
 
-def has_loads(model: ModelChoice, done: Sequence[Sample]) -> bool:
+def has_loads(model: ModelConfig, done: Sequence[Sample]) -> bool:
     """Return whether all loads of a model are measured."""
     loads = [s for s in done if isinstance(s, LoadSample) and s.model == model.model_id]
     return len(loads) >= NUM_LOADS
 
 
-def has_rate(model: ModelChoice, done: Sequence[Sample]) -> bool:
+def has_rate(model: ModelConfig, done: Sequence[Sample]) -> bool:
     """Return whether the cost of a model's batches is measured."""
     return any(isinstance(s, RateSample) and s.model == model.model_id for s in done)
 
 
-def is_timed(config: ProfileConfig, model: ModelChoice, done: Sequence[Sample]) -> bool:
+def is_timed(config: ProfileConfig, model: ModelConfig, done: Sequence[Sample]) -> bool:
     """Return whether the samples hold everything that the timing of a model measures."""
     has_all = has_loads(model, done) and has_rate(model, done)
     return has_all and not missing_points(config, model, done)
 
 
 def missing_chunks(
-    config: ProfileConfig, model: ModelChoice, num_images: int, done: Sequence[Sample]
+    config: ProfileConfig, model: ModelConfig, num_images: int, done: Sequence[Sample]
 ) -> list[Chunk]:
     """Return the chunks of a model of which the samples lack an image."""
     made = {
@@ -133,14 +134,14 @@ def has_real(done: Sequence[Sample]) -> bool:
 
 
 def affordable_images(
-    choice: GridChoice, seconds_per_prompt: Sequence[float], budget_s: float
+    choice: GridConfig, seconds_per_prompt: Sequence[float], budget_s: float
 ) -> int:
     """Return how many prompts every model can have within the budget: whole batches, or the most.
 
-    ``seconds_per_prompt`` says for each model what one prompt costs at all of its step counts.
+    ``seconds_per_prompt`` is, for each model, the cost of one prompt at all of its step counts.
     0 where not even ``min_images`` are affordable.
 
-    >>> affordable_images(GridChoice(max_images=256), [0.5, 1.0], budget_s=150)
+    >>> affordable_images(GridConfig(max_images=256), [0.5, 1.0], budget_s=150)
     96
     """
     affordable = int(min(budget_s / sum(seconds_per_prompt), choice.max_images))

@@ -1,18 +1,18 @@
 """Progress with time left: a bar on a terminal, plain lines elsewhere.
 
-Owns the arithmetic of time left and its showing. Refuses to know what the work is: it is told
-estimates in seconds, and how much of each is done.
+Responsible for the arithmetic of time left, from estimates in seconds and how much of each is done.
+Not: what the work is.
 """
 
 import sys
 from time import perf_counter
-from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-_LINE_EVERY_S = 20.0
+from protos.progress import StatusLine, time_left
+
 _TRUSTED_S = 5.0
 """Below so many estimated seconds of work done, the estimates are not corrected."""
 
@@ -56,33 +56,27 @@ class Display:
     """Shows a workload while a block runs; a context manager."""
 
     def __init__(self, workload: Workload, stream: TextIO = sys.stdout) -> None:
-        self._workload, self._stream = workload, stream
-        self._begin = self._last_line = perf_counter()
+        self._workload = workload
+        self._begin_s = perf_counter()
         self._last_name = ""
-        self._bar: Progress | None = None
-        if stream.isatty():
-            self._bar = Progress(
-                TextColumn("{task.description:<24}"),
-                BarColumn(None),
-                TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
-                console=Console(file=stream),
-                expand=True,
-            )
-            self._task = self._bar.add_task("starting", total=1.0, left="")
+        console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._line = StatusLine(console)
+        self._bar = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(None),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[left]}"),
+            console=console,
+            expand=True,
+            disable=not stream.isatty(),
+        )
+        self._task = self._bar.add_task("starting", total=1.0, left="")
 
     def __enter__(self) -> "Display":
-        if self._bar:
-            self._bar.start()
+        self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
 
     def plan(self, name: str, estimate_s: float) -> None:
         """Add a task, or correct the estimate of one."""
@@ -91,27 +85,10 @@ class Display:
     def advance(self, name: str, done_frac: float) -> None:
         """Show how much of the task at work is done, and the time left."""
         self._workload.advance(name, done_frac)
-        now = perf_counter()
         total_frac = self._workload.done_frac()
-        left = f"about {readable(self._workload.time_left_s(now - self._begin))} left"
-        if self._bar:
-            self._bar.update(self._task, completed=total_frac, description=name, left=left)
-            return
-        if name != self._last_name or now - self._last_line > _LINE_EVERY_S:
-            self._stream.write(f"{name}: {total_frac:.0%} of everything done, {left}\n")
-            self._stream.flush()
-            self._last_line, self._last_name = now, name
-
-
-def readable(seconds: float) -> str:
-    """Return a duration for people.
-
-    >>> readable(8.2), readable(75), readable(7300)
-    ('8 s', '1 min 15 s', '2 h 01 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        left = time_left(self._workload.time_left_s(perf_counter() - self._begin_s))
+        self._bar.update(self._task, completed=total_frac, description=name, left=left)
+        if self._bar.disable:
+            text = f"{name}: {total_frac:.0%} of everything done, {left}"
+            self._line.show(text, is_due=name != self._last_name)
+            self._last_name = name

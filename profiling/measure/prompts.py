@@ -1,6 +1,6 @@
-"""What is asked for and what it should look like: prompts, real images, the exact check.
+"""Prompts, real images, and the exact check of generated ones.
 
-Owns the drawing of prompts: the first n are the same, however many follow. Refuses to generate.
+Responsible for drawing prompts: the first n are the same, however many follow. Not: generating.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One wish, with the seed that every model and step count starts from."""
+    """One prompt, with the seed that every model and step count starts from."""
 
     text: str
     seed: int
     scene: scenes.Scene | None
-    """What it says, if it is of the zoo's world."""
+    """Its scene, if it is of the zoo's world."""
 
 
 def check(config: ProfileConfig) -> None:
@@ -87,7 +87,7 @@ def rendered(config: ProfileConfig, asked: Sequence[Prompt]) -> Images | None:
 
 
 def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
-    """Return for each image whether it shows its whole prompt; None where nobody can tell.
+    """Return for each image whether it shows its whole prompt; None where that is not known.
 
     Args:
         images: [n, h, w, 3]; squares of a multiple of 64 pixels can be read.

@@ -8,7 +8,7 @@ FOLDER holds config.json and samples.jsonl. Each step of the work is appended to
 once, and what stands there already is skipped: killed and started again, a phase goes on. Progress
 leaves as JSON lines on stdout; when nobody reads them any more, the phase ends.
 
-Owns the order of measuring. Refuses to fit or to judge: see summary.py and quality/.
+Responsible for the order of measuring. Not: fits and scores (summary.py, quality/).
 """
 
 import contextlib
@@ -17,66 +17,68 @@ import json
 import sys
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from PIL import Image
 
+from edge_node.config import ModelConfig
+from edge_node.engine.interface import png
 from profiling import samples
 from profiling.measure import grid, prompts, scorers
-from profiling.measure.config import ModelChoice, ProfileConfig
-from profiling.measure.subject import EngineBackend, PipelineBackend, png
+from profiling.measure.config import ProfileConfig
+from profiling.measure.subject import EngineBackend, PipelineBackend
 from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
 from protos import seeds
+from protos.config import read_json
 
 _RATE_STEPS = (1, 3)
 
 
-def measure_model(folder: Path, config: ProfileConfig, model: ModelChoice) -> None:
+def measure_model(folder: Path, config: ProfileConfig, model: ModelConfig) -> None:
     """Time a model's loads, evictions, generations, and what a batch of images costs."""
     path = folder / "samples.jsonl"
     done = samples.read(path)
     points = grid.missing_points(config, model, done)
-    alone = [point for point in points if point.batch == 1]
-    together = [point for point in points if point.batch > 1]
+    singles = [point for point in points if point.batch == 1]
+    batches = [point for point in points if point.batch > 1]
     total = sum(point.num_steps * point.batch for point in points) or 1
     finished = 0
-    with EngineBackend(model, config.device) as subject:
+    with EngineBackend(model, config.engine) as subject:
         if not grid.has_loads(model, done):
             _load_repeatedly(path, model, subject)
-        if alone:
+        if singles:
             subject.load()
             prompt = prompts.prompts(config, 1)[0]
             subject.generate(prompt, 2)  # warm-up, not recorded
-        for point in alone:
-            shot = subject.generate(prompt, point.num_steps)
-            line = _latency(model, point, shot.generate_s, shot.energy_j)
+        for point in singles:
+            image = subject.generate(prompt, point.num_steps)
+            line = _latency(model, point, image.generate_s, image.energy_j)
             samples.append(path, [line])
             finished += point.num_steps
-            _tell(finished, total)
-    if together or not grid.has_rate(model, done):
-        batched = PipelineBackend(model, config.device)
+            _report(finished, total)
+    if batches or not grid.has_rate(model, done):
+        batched = PipelineBackend(model, config.engine)
         asked = prompts.prompts(config, max(config.grid.batches))
-        for batch in sorted({point.batch for point in together}):
+        for batch in sorted({point.batch for point in batches}):
             batched.generate(asked[:batch], 2)  # warm-up, not recorded
-        for point in together:
+        for point in batches:
             _, generate_s = batched.generate(asked[: point.batch], point.num_steps)
             samples.append(path, [_latency(model, point, generate_s, None)])
             finished += point.num_steps * point.batch
-            _tell(finished, total)
+            _report(finished, total)
         if not grid.has_rate(model, done):
             samples.append(path, [_rate(config, model, batched)])
 
 
-def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: int) -> None:
+def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: int) -> None:
     """Generate and score ``count`` prompts at every step count of a model."""
     path = folder / "samples.jsonl"
     left = grid.missing_chunks(config, model, count, samples.read(path))
     whole = grid.chunks(config, model, count)
     total = sum(chunk.num_steps * chunk.count for chunk in whole)
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
-    _tell(finished, total)
-    subject, scorer = PipelineBackend(model, config.device), scorers.clip(config)
+    _report(finished, total)
+    subject, scorer = PipelineBackend(model, config.engine), scorers.clip(config)
     drawn = prompts.prompts(config, count)
     for chunk in left:
         asked = [drawn[index] for index in chunk.indices()]
@@ -93,7 +95,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
                 samples.QualitySample(
                     model=model.model_id,
                     num_steps=chunk.num_steps,
-                    guidance=model.guidance_scale,
+                    guidance=model.default_guidance_scale,
                     index=index,
                     prompt=asked[row].text,
                     seed=asked[row].seed,
@@ -108,7 +110,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelChoice, count: 
             )
         samples.append(path, lines)
         finished += chunk.num_steps * chunk.count
-        _tell(finished, total)
+        _report(finished, total)
 
 
 def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
@@ -140,10 +142,10 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
             replicates=fid.bootstrap(reference, found, drawn).tolist(),
         )
         samples.append(path, [line])
-        _tell(number, len(left))
+        _report(number, len(left))
 
 
-def _load_repeatedly(path: Path, model: ModelChoice, subject: EngineBackend) -> None:
+def _load_repeatedly(path: Path, model: ModelConfig, subject: EngineBackend) -> None:
     """Load and evict: the process's first load counts as cold, the others as warm."""
     lines = []
     for repeat in range(grid.NUM_LOADS):
@@ -164,13 +166,13 @@ def _load_repeatedly(path: Path, model: ModelChoice, subject: EngineBackend) -> 
 
 
 def _latency(
-    model: ModelChoice, point: grid.LatencyPoint, generate_s: float, energy_j: float | None
+    model: ModelConfig, point: grid.LatencyPoint, generate_s: float, energy_j: float | None
 ) -> samples.LatencySample:
     return samples.LatencySample(
         model=model.model_id,
         num_steps=point.num_steps,
         batch=point.batch,
-        guidance=model.guidance_scale,
+        guidance=model.default_guidance_scale,
         repeat=point.repeat,
         generate_s=generate_s,
         energy_j=energy_j,
@@ -178,7 +180,7 @@ def _latency(
 
 
 def _rate(
-    config: ProfileConfig, model: ModelChoice, subject: PipelineBackend
+    config: ProfileConfig, model: ModelConfig, subject: PipelineBackend
 ) -> samples.RateSample:
     size = min(config.grid.quality_batch, config.grid.max_images)
     asked, seconds = prompts.prompts(config, size), []
@@ -219,7 +221,7 @@ def _score_real(
     )
 
 
-def _tell(done: float, total: float) -> None:
+def _report(done: float, total: float) -> None:
     """Write progress where the parent reads it, whatever libraries print elsewhere."""
     assert sys.__stdout__ is not None
     sys.__stdout__.write(json.dumps({"done": done, "total": total}) + "\n")
@@ -229,7 +231,7 @@ def _tell(done: float, total: float) -> None:
 def main(argv: list[str]) -> None:
     """Run one phase; see the module's docstring."""
     phase, folder = argv[0], Path(argv[1])
-    config = msgspec.json.decode((folder / "config.json").read_bytes(), type=ProfileConfig)
+    config = read_json(folder / "config.json", ProfileConfig)
     by_id = {model.model_id: model for model in config.models}
     if phase == "measure":
         measure_model(folder, config, by_id[argv[2]])

@@ -1,6 +1,6 @@
 """The scorers a configuration names: the zoo's judge without a download, or the standard nets.
 
-Owns names and loading. Refuses to score.
+Responsible for names and loading. Not: scoring.
 """
 
 from dataclasses import dataclass

@@ -6,15 +6,12 @@
     distances                     FID of every set
     summarise, report
 
-Owns the order, the budget and the files in the output folder. Refuses to measure: runner.py does.
+Responsible for the order, the budget and the output folder's files. Not: measuring (runner.py).
 """
 
 import contextlib
 import fcntl
-import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,66 +20,41 @@ from time import perf_counter
 
 import msgspec
 
+from edge_node import runtime
 from profiling import records, samples
-from profiling.measure import grid, prompts, sources, summary
+from profiling.measure import grid, processes, prompts, sources, summary
 from profiling.measure.config import ProfileConfig
-from profiling.measure.progress import Display, Workload, readable
+from profiling.measure.processes import Phase, run_phase
+from profiling.measure.progress import Display, Workload
 from profiling.report import profile_report
 from protos import config as configs
 from protos import manifest
 from protos.config import ConfigError
 from protos.manifest import Manifest
 
-_ROOT = Path(__file__).resolve().parents[2]
 _START_S, _MEASURE_S, _DISTANCES_S, _FIT_S = 8.0, 30.0, 10.0, 3.0
 """Guesses of durations on a small machine, the latter two for each model; the display corrects
 itself as it goes."""
-_ASK_DEVICE = """
-import sys, torch
-device = sys.argv[1]
-if device == "auto":
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-name, driver = "cpu", ""
-if device != "cpu":
-    import pynvml
-    pynvml.nvmlInit()
-    name, driver = torch.cuda.get_device_name(device), pynvml.nvmlSystemGetDriverVersion()
-print(device, name, driver, sep="\\n")
-"""
-
-
-class PhaseError(RuntimeError):
-    """A phase's process failed; the message holds its last words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleBudget:
-    """What a run decided once, so that a continued one decides the same (plan.json)."""
+    """Decided once in a run, so that a continued one goes on with the same (plan.json)."""
 
     num_images: int
     """Prompts at every step count, the same for every model: FID compares only at equal N."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Phase:
-    """A phase that lacks samples."""
-
-    name: str
-    words: tuple[str, ...]
-    """Of the runner's command line."""
-    estimate_s: float
-
-
 def configure(
     path: Path, models: Sequence[str] | None = None, budget_s: float | None = None
 ) -> ProfileConfig:
-    """Return the resolved configuration of a file.
+    """Return the resolved configuration of a file, or of the name of a shipped one.
 
     Raises:
         ConfigError: anything wrong with the file, a model that it lacks, a missing folder,
             damaged weights.
     """
-    config = configs.load(path, ProfileConfig)
+    config = configs.load(path, ProfileConfig, "profiling/configs")
     known = [model.model_id for model in config.models]
     for name in models or known:
         if name not in known:
@@ -94,7 +66,7 @@ def configure(
         )
     except ValueError as error:
         raise ConfigError(f"--budget-s: {error}") from error
-    config = sources.resolve(config, path.resolve().parent)
+    config = sources.resolve(config)
     prompts.check(config)
     return config
 
@@ -113,26 +85,28 @@ def run(config: ProfileConfig, out: Path, *, is_fresh: bool = False) -> Path:
         PhaseError: a measuring process failed.
     """
     begin = perf_counter()
+    runtime.prepare()  # for the measuring processes
     with _sole_user(out) as lock:
         if is_fresh:
             _forget(out)
         if not _decided(out):
             _refuse_small_budget(config)
-        device, device_name, driver = _device(config.device)
+        device, device_name, driver = processes.device(config.device)
         config = replace(config, device=device)
         record = manifest.collect(device_name, driver)
         header = _header(config, record)
         samples.start(out / "samples.jsonl", header)
         _refuse_lost_images(out)
-        (out / "config.json").write_bytes(configs.to_json(config))
-        (out / "manifest.json").write_bytes(configs.to_json(record))
+        configs.write_json(out / "config.json", config)
+        configs.write_json(out / "manifest.json", record)
         with Display(_workload(config, out)) as display:
             _measure(config, out, display, lock, begin)
             display.advance("fits and report", 0.0)
             measured = samples.read(out / "samples.jsonl")
             profile = summary.summarise(config, measured, header.weights_sha256, record)
             records.save(profile, out / "profile.json")
-            page = profile_report.write(profile, measured, out, readable(perf_counter() - begin))
+            took = f"{(perf_counter() - begin) / 60:.1f} min"
+            page = profile_report.write(profile, measured, out, took)
             display.advance("fits and report", 1.0)
     return page
 
@@ -141,7 +115,7 @@ def _refuse_small_budget(config: ProfileConfig) -> None:
     if config.budget_s <= _overhead_s(config):
         raise ConfigError(
             f"budget_s is {config.budget_s:g}, but for {len(config.models)} models starting"
-            f" processes, distances and fits alone take about {_overhead_s(config):g} s"
+            f" processes, distances and fits take about {_overhead_s(config):g} s"
         )
 
 
@@ -162,21 +136,19 @@ def _measure(config: ProfileConfig, out: Path, display: Display, lock: int, begi
     """Run every phase that lacks samples."""
     path = out / "samples.jsonl"
     for phase in _timing_phases(config, out, samples.read(path)):
-        _run_phase(out, phase, lock, display)
+        run_phase(out, phase, lock, display)
     done = samples.read(path)
     count = _sample_budget(config, out, done, perf_counter() - begin).num_images
     phases = _scoring_phases(config, out, done, count)
     for phase in phases:
         display.plan(phase.name, phase.estimate_s)
     for phase in phases:
-        _run_phase(out, phase, lock, display)
+        run_phase(out, phase, lock, display)
 
 
-def _timing_phases(
-    config: ProfileConfig, out: Path, done: Sequence[samples.Sample]
-) -> list[_Phase]:
+def _timing_phases(config: ProfileConfig, out: Path, done: Sequence[samples.Sample]) -> list[Phase]:
     return [
-        _Phase(f"{m.model_id}: timing", ("measure", str(out), m.model_id), _MEASURE_S)
+        Phase(f"{m.model_id}: timing", ("measure", str(out), m.model_id), _MEASURE_S)
         for m in config.models
         if not grid.is_timed(config, m, done)
     ]
@@ -184,14 +156,14 @@ def _timing_phases(
 
 def _scoring_phases(
     config: ProfileConfig, out: Path, done: Sequence[samples.Sample], count: int
-) -> list[_Phase]:
+) -> list[Phase]:
     phases = []
     for model, seconds in zip(config.models, _prompt_seconds(config, done), strict=True):
         if grid.missing_chunks(config, model, count, done):
             words = ("images", str(out), model.model_id, str(count))
-            phases.append(_Phase(f"{model.model_id}: images", words, _START_S + count * seconds))
+            phases.append(Phase(f"{model.model_id}: images", words, _START_S + count * seconds))
     if grid.missing_distances(config, done) or not grid.has_real(done):
-        phases.append(_Phase("distances", ("distances", str(out), str(count)), _DISTANCES_S))
+        phases.append(Phase("distances", ("distances", str(out), str(count)), _DISTANCES_S))
     return phases
 
 
@@ -204,8 +176,8 @@ def _workload(config: ProfileConfig, out: Path) -> Workload:
         scoring = _scoring_phases(config, out, done, plan.num_images)
     else:
         share_s = config.budget_s / len(config.models) / 2
-        scoring = [_Phase(f"{m.model_id}: images", (), share_s) for m in config.models]
-        scoring.append(_Phase("distances", (), _DISTANCES_S))
+        scoring = [Phase(f"{m.model_id}: images", (), share_s) for m in config.models]
+        scoring.append(Phase("distances", (), _DISTANCES_S))
     for phase in timing + scoring:
         workload.plan(phase.name, phase.estimate_s)
     workload.plan("fits and report", _FIT_S * len(config.models))
@@ -240,15 +212,13 @@ def _sample_budget(
             f" kept: go on with a larger --budget-s"
         )
     plan = SampleBudget(num_images=count)
-    partial = out / "plan.partial"
-    partial.write_bytes(configs.to_json(plan))
-    partial.replace(out / "plan.json")
+    configs.write_json(out / "plan.json", plan)
     return plan
 
 
 def _decided(out: Path) -> SampleBudget | None:
     path = out / "plan.json"
-    return msgspec.json.decode(path.read_bytes(), type=SampleBudget) if path.exists() else None
+    return configs.read_json(path, SampleBudget) if path.exists() else None
 
 
 def _header(config: ProfileConfig, record: Manifest) -> samples.Header:
@@ -292,60 +262,3 @@ def _forget(out: Path) -> None:
     shutil.rmtree(out / "images", ignore_errors=True)
     for name in ("plan.json", "profile.json", "samples.jsonl"):
         (out / name).unlink(missing_ok=True)
-
-
-def _device(wanted: str) -> tuple[str, str, str]:
-    """Return the torch device, its name and driver, asked in another process: torch stays there.
-
-    Raises:
-        ConfigError: torch sees no such device.
-    """
-    if wanted == "cpu":
-        return "cpu", "cpu", ""
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK_DEVICE, wanted], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise ConfigError(f"device is {wanted!r}, but torch says: {said[-1] if said else 'no'}")
-    device, name, driver = done.stdout.splitlines()[-3:]
-    return device, name, driver
-
-
-def _run_phase(out: Path, phase: _Phase, lock: int, display: Display) -> None:
-    """Run one phase of the runner to its end, telling how far it is.
-
-    Raises:
-        PhaseError: it failed.
-    """
-    display.advance(phase.name, 0.0)
-    log = out / "runner.log"
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    with log.open("ab") as errors:
-        begins_at = errors.tell()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "profiling.measure.runner", *phase.words],
-            cwd=_ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            pass_fds=(lock,),
-        )
-        try:
-            assert child.stdout is not None
-            for line in child.stdout:
-                told = json.loads(line)
-                display.advance(phase.name, told["done"] / told["total"])
-            code = child.wait()
-        finally:
-            if child.poll() is None:
-                child.terminate()
-                child.wait()
-    if code == 130:
-        raise KeyboardInterrupt
-    if code != 0:
-        said = log.read_bytes()[begins_at:].decode(errors="replace").strip().splitlines()
-        raise PhaseError(
-            f"{phase.name} ended with {code}: {said[-1] if said else 'no message'} (all: {log})"
-        )
-    display.advance(phase.name, 1.0)

@@ -1,7 +1,7 @@
 """Where weights lie, which they are, and the complaint if they cannot be read.
 
-Owns the paths of a configuration and the scheme "judge:"; models are found and checked as an edge
-node's catalog does it. Refuses to load: no torch here.
+Responsible for the paths of a configuration and the scheme "judge:"; models are found and checked
+as an edge node's catalog does it. Not: loading; no torch here.
 """
 
 import hashlib
@@ -11,53 +11,41 @@ from pathlib import Path
 
 from edge_node import catalog
 from edge_node.config import ModelConfig
-from profiling.measure.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ProfileConfig
 from protos.config import ConfigError
 from protos.errors import ModelLoadError
 
 
-def resolve(config: ProfileConfig, base: Path) -> ProfileConfig:
-    """Return the configuration with paths made absolute, relative ones from ``base``.
+def resolve(config: ProfileConfig) -> ProfileConfig:
+    """Return the configuration with paths made absolute.
 
     Raises:
         ConfigError: a folder or file is missing, weights are damaged; it is named.
     """
     models = tuple(
-        replace(model, source=_checked(model.source, base, model.model_id))
-        for model in config.models
+        replace(model, source=_checked(model.source, model.model_id)) for model in config.models
     )
     scorer = config.scorer
     if scorer.fid == "inception-v3" and importlib.util.find_spec("torch_fidelity") is None:
         raise ConfigError("scorer.fid is 'inception-v3', which needs the package torch-fidelity")
     prompts, reference = scorer.prompts, scorer.reference
     if prompts != "scenes":
-        prompts = _existing(base / prompts, "scorer.prompts")
+        prompts = _existing(Path(prompts), "scorer.prompts")
     if reference not in ("scenes", ""):
-        reference = _existing(base / reference, "scorer.reference")
+        reference = _existing(Path(reference), "scorer.reference")
     scorer = replace(
         scorer,
-        clip=_checked(scorer.clip, base, "CLIP scorer"),
-        fid=_checked(scorer.fid, base, "FID scorer"),
+        clip=_checked(scorer.clip, "CLIP scorer"),
+        fid=_checked(scorer.fid, "FID scorer"),
         prompts=prompts,
         reference=reference,
     )
     return replace(config, models=models, scorer=scorer)
 
 
-def entry(model: ModelChoice) -> catalog.Entry:
+def entry(model: ModelConfig) -> catalog.Entry:
     """Return the model as an edge node's catalog lists it."""
-    config = ModelConfig(
-        model_id=model.model_id,
-        source=model.source,
-        variant=model.variant,
-        scheduler=model.scheduler,
-        default_num_steps=1,
-        max_num_steps=model.max_num_steps,
-        default_guidance_scale=model.guidance_scale,
-        width_px=model.width_px,
-        height_px=model.height_px,
-    )
-    return catalog.Entry(config, folder_of(model.source))
+    return catalog.Entry(model, folder_of(model.source))
 
 
 def folder_of(source: str) -> Path | None:
@@ -76,11 +64,11 @@ def digest(source: str) -> str:
     return catalog.weights_digest(folder)
 
 
-def _checked(source: str, base: Path, who: str) -> str:
+def _checked(source: str, who: str) -> str:
     """Return the source with an absolute path, its weight files readable as far as headers tell."""
     scheme, _, name = source.partition(":")
     if scheme in ("folder", "judge"):
-        source = f"{scheme}:{(base / Path(name).expanduser()).resolve()}"
+        source = f"{scheme}:{Path(name).expanduser().resolve()}"
     try:
         folder = folder_of(source)
         if folder is not None:

@@ -1,28 +1,24 @@
-"""The model under measurement, served alone by an edge node's engine or in batches for scores.
+"""The model under measurement: one image at a time by a node's engine, or batches by a pipeline.
 
-Owns the link to what generates, and what is timed. Refuses to decide how often. Every time ends
+Responsible for the link to what generates, and for what is timed. Not: how often. Every time ends
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from edge_node.config import EngineConfig
+from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import Job, image_of
+from edge_node.engine.interface import Job, image_of, png
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
-from profiling.measure.config import ModelChoice
 from profiling.measure.prompts import Prompt
 
 Images = NDArray[np.uint8]
@@ -42,11 +38,10 @@ class TimedImage:
 class EngineBackend:
     """One model in the engine that edge nodes serve with; a context manager."""
 
-    def __init__(self, model: ModelChoice, device: str) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
         self._model = model
         self._entry = sources.entry(model)
-        self._device = device
-        self._engine = DiffusersEngine(EngineConfig(device=device, dtype=model.dtype))
+        self._engine = DiffusersEngine(engine)
         self._run = self._engine.thread.run  # the device in this thread, as a node has it
         self._telemetry = TelemetryReader(self._engine.device_name, self._engine.device_uuid)
 
@@ -70,18 +65,13 @@ class EngineBackend:
         return before - self._used_bytes(), evict_s
 
     def generate(self, prompt: Prompt, num_steps: int) -> TimedImage:
-        """Return one image, generated alone."""
-        job = Job(
+        """Return one image, generated with no other beside it."""
+        job = Job.of(
+            self._model,
             request_id="profile",
-            model_id=self._model.model_id,
             prompt=prompt.text,
-            negative_prompt="",
             num_steps=num_steps,
-            guidance_scale=self._model.guidance_scale,
             seed=prompt.seed,
-            scheduler=self._model.scheduler,
-            width_px=self._model.width_px,
-            height_px=self._model.height_px,
         )
         return self._run(self._generate(job))
 
@@ -93,20 +83,23 @@ class EngineBackend:
         return TimedImage(encoded, generate_s, spent_j)
 
     def _used_bytes(self) -> int:
-        if self._device.startswith("cuda"):
-            return torch.cuda.memory_allocated(self._device)
+        if self._engine.device_uuid:
+            return torch.cuda.memory_allocated()
         return int(psutil.Process().memory_info().rss)
 
 
 class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
-    def __init__(self, model: ModelChoice, device: str) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+        """Load the model; the device must be named, not "auto"."""
         self._model = model
-        dtype = getattr(torch, model.dtype)
-        self._pipeline = families.load(sources.entry(model), dtype, device)
+        dtype = getattr(torch, engine.dtype)
+        self.pipeline = families.load(sources.entry(model), dtype, engine.device)
+        if engine.is_compiled:
+            families.adapt(self.pipeline).compile()
         if model.scheduler:
-            self._pipeline.scheduler = samplers.make(model.scheduler, self._pipeline.scheduler)
+            self.pipeline.scheduler = samplers.make(model.scheduler, self.pipeline.scheduler)
 
     def generate(self, prompts: Sequence[Prompt], num_steps: int) -> tuple[Images, float]:
         """Return images [n, h, w, 3] and the seconds that all of them took together.
@@ -114,34 +107,20 @@ class PipelineBackend:
         Each starts from its prompt's seed, so that it is the image which a node would make.
         """
         begin = perf_counter()
-        images = generated(
-            self._pipeline,
-            [prompt.text for prompt in prompts],
-            [prompt.seed for prompt in prompts],
+        texts, seeds = [prompt.text for prompt in prompts], [prompt.seed for prompt in prompts]
+        images = self.images(texts, seeds, num_steps, self._model.default_guidance_scale)
+        return images, perf_counter() - begin
+
+    def images(
+        self, texts: Sequence[str], seeds: Sequence[int], num_steps: int, guidance_scale: float
+    ) -> Images:
+        """Return images [n, h, w, 3] of one call of the pipeline."""
+        return families.generated(
+            self.pipeline,
+            texts,
+            seeds,
             num_inference_steps=num_steps,
-            guidance_scale=self._model.guidance_scale,
+            guidance_scale=guidance_scale,
             height=self._model.height_px,
             width=self._model.width_px,
         )
-        return images, perf_counter() - begin
-
-
-def generated(
-    pipeline: Any, texts: Sequence[str], seeds: Sequence[int], **settings: float
-) -> Images:
-    """Return the images [n, h, w, 3] of one pipeline call, each from a seed of its own."""
-    images = pipeline(
-        list(texts),
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        output_type="np",
-        **families.call_options(pipeline),
-        **settings,
-    ).images
-    return np.rint(images * 255).astype(np.uint8)
-
-
-def png(image: NDArray[np.uint8]) -> bytes:
-    """Return the image [h, w, 3] as PNG, which loses nothing."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -1,6 +1,6 @@
 """From raw samples to the profile: means, medians, fits, intervals.
 
-Owns which samples feed which number. Refuses to measure or to draw.
+Responsible for which samples feed which number. Not: measuring, drawing.
 """
 
 from collections import defaultdict
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_node.config import ModelConfig
 from profiling import curves
-from profiling.measure.config import ModelChoice, ProfileConfig
+from profiling.measure.config import ProfileConfig
 from profiling.records import (
     FORMAT,
     Estimate,
@@ -94,7 +95,7 @@ def _fit_of(model: ModelProfile, metric: str) -> QualityFit:
 
 def _model_profile(
     config: ProfileConfig,
-    model: ModelChoice,
+    model: ModelConfig,
     samples: Sequence[Sample],
     weights_sha256: dict[str, str],
 ) -> ModelProfile:
@@ -121,7 +122,7 @@ def _model_profile(
         width_px=model.width_px,
         height_px=model.height_px,
         max_num_steps=max(steps),
-        guidance_scale=model.guidance_scale,
+        guidance_scale=model.default_guidance_scale,
         quality=tuple(_quality_fit(curve) for curve in metrics),
         latency=tuple(
             _latency_fit(config, [s for s in timed if s.batch == batch], batch)
@@ -150,7 +151,7 @@ def _score_curves(
     return found
 
 
-def _fid_curve(model: ModelChoice, fids: Sequence[FidSample], steps: tuple[int, ...]) -> _Curve:
+def _fid_curve(model: ModelConfig, fids: Sequence[FidSample], steps: tuple[int, ...]) -> _Curve:
     by_steps = {sample.num_steps: sample for sample in fids}
     if by_steps.keys() != set(steps):
         raise ConfigError(f"the FID of {model.model_id} is not complete: run again")

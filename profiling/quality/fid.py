@@ -1,6 +1,6 @@
 """Fréchet inception distance between two sets of images, on any scorer's features.
 
-Owns the distance and its bootstrap. Refuses to load scorers: features come in as arrays [n, d].
+Responsible for the distance and its bootstrap, of features as arrays [n, d]. Not: loading scorers.
 With few images the distance is biased upward (its covariance has rank < n), so two distances
 compare only at the same n; a report always states n.
 

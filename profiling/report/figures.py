@@ -1,6 +1,6 @@
 """The report's pictures, drawn from the profile and the saved images.
 
-Owns figures. Refuses to compute: points, intervals and curves are in the profile.
+Responsible for drawing. Not: computing; points, intervals and curves are in the profile.
 """
 
 import io
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from profiling import curves
 from profiling.records import ModelProfile, Profile
+from profiling.report import page
 from profiling.samples import image_path
 
 LABELS = {
@@ -51,7 +51,7 @@ def quality(profile: Profile, metric: str) -> bytes:
     ticks = sorted({step for model in profile.models for step in model.quality[0].num_steps})
     axes.set_xticks(ticks, [str(step) for step in ticks])
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    return _png(figure)
+    return page.png(figure)
 
 
 def latency(profile: Profile) -> bytes:
@@ -70,7 +70,7 @@ def latency(profile: Profile) -> bytes:
     highest = max(max(fit.median_s) for model in profile.models for fit in model.latency)
     axes.set_ylim(0, 1.3 * highest)  # one disturbed repeat must not flatten everything else
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    return _png(figure)
+    return page.png(figure)
 
 
 def image_grid(folder: Path, model: ModelProfile, indices: Sequence[int]) -> bytes:
@@ -100,17 +100,8 @@ def _cycle(profile: Profile) -> list[str]:
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = page.axes(6.4, 4.0)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

@@ -1,16 +1,16 @@
 """The report for people: report.md and a self-contained report.html, from the records alone.
 
-Owns words and tables. Refuses to measure or to fit: every number comes from the profile or the
-samples.
+Responsible for words and tables. Not: measuring or fitting; every number comes from the profile or
+the samples.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiling import curves
 from profiling.records import Estimate, ModelProfile, Profile, QualityFit
-from profiling.report import figures
-from profiling.report.page import Block, Heading, Items, Picture, Table, Text, markdown, to_html
+from profiling.report import figures, page
+from profiling.report.page import items, picture, plain, table
 from profiling.samples import QualitySample, Sample
 
 _GRID_PROMPTS = 6
@@ -35,43 +35,40 @@ def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> 
     pictures["plot-latency.png"] = figures.latency(profile)
     for model in profile.models:
         pictures[f"grid-{model.model_id}.png"] = figures.image_grid(out, model, shown)
-    for name, picture in pictures.items():
-        (out / name).write_bytes(picture)
+    for name, data in pictures.items():
+        (out / name).write_bytes(data)
     blocks = [
         *_opening(profile, took),
         *_quality(profile),
         *_fits(profile),
         *_latency(profile),
         *_grids(profile, [prompts[index] for index in shown]),
-        *_caveats(profile),
+        *_limitations(profile),
         *_provenance(profile),
     ]
-    (out / "report.md").write_text(markdown(blocks))
-    page = out / "report.html"
-    page.write_text(to_html(blocks, pictures))
-    return page
+    return page.write(blocks, out)
 
 
-def _opening(profile: Profile, took: str) -> list[Block]:
+def _opening(profile: Profile, took: str) -> list[str]:
     record, count = profile.manifest, profile.models[0].quality[0].num_samples
     device = f"{record.num_cpus} CPU cores" if record.device == "cpu" else record.device
     head = ["model", "MB", "ms a step", "ms besides", "CLIP score, fewest to most steps"]
     head += ["rises until (A3)", "exact at most steps"]
     return [
-        Heading("What a denoising step buys and costs"),
-        Text(
+        "# What a denoising step buys and costs",
+        (
             f"{_number(len(profile.models), 'model')} measured on {device}, {record.created_utc};"
             f" this call took {took}. Every point of quality is a mean over {count} prompts, the"
             f" same prompts and seeds for every model and step count. Square brackets hold"
             f" {profile.confidence:.0%} bootstrap intervals."
         ),
-        Items([_in_words(model) for model in profile.models]),
-        Table([head, *(_summary_row(model) for model in profile.models)]),
+        items([_in_words(model) for model in profile.models]),
+        table(head, [_summary_row(model) for model in profile.models]),
     ]
 
 
 def _in_words(model: ModelProfile) -> str:
-    """Return what the two fitted curves say together."""
+    """Return in words what the two fitted curves give together."""
     quality, latency = _fit(model, "clip_score"), model.latency[0]
     knee, most = quality.a3.value, max(quality.num_steps)
     at_knee, at_most = curves.affine([knee, most], latency.b1.value, latency.b2.value)
@@ -105,11 +102,11 @@ def _summary_row(model: ModelProfile) -> list[str]:
     ]
 
 
-def _quality(profile: Profile) -> list[Block]:
+def _quality(profile: Profile) -> list[str]:
     real = profile.real_clip_score
-    blocks: list[Block] = [
-        Heading("Quality against denoising steps"),
-        Text(
+    blocks = [
+        "## Quality against denoising steps",
+        (
             "CLIP score: 100 times the cosine between image and prompt, by"
             f" {profile.clip_scorer}; higher is better."
             + ("" if real is None else f" Real images of the same prompts get {real:.2f}.")
@@ -118,17 +115,21 @@ def _quality(profile: Profile) -> list[Block]:
     ]
     if all(model.exact_frac for model in profile.models):
         blocks += [
-            Text(
+            (
                 "Exact: the share of images in which everything that the prompt says (colours,"
                 " shapes, sizes, places, background) is right, read from the pixels without any"
                 " net:"
             ),
-            Table(_exact_table(profile)),
+            _step_table(
+                profile,
+                "exact at steps",
+                lambda model: [f"{share:.0%}" for share in model.exact_frac],
+            ),
         ]
     if "fid" in _metrics(profile):
         real = profile.real_fid
         blocks += [
-            Text(
+            (
                 f"FID: the distance between generated and real images; lower is better. Over N ="
                 f" {profile.fid_num_samples} images a point, features of {profile.fid_scorer}."
                 + ("" if real is None else f" As many real images get {real:.2f}: the floor.")
@@ -137,7 +138,7 @@ def _quality(profile: Profile) -> list[Block]:
         ]
     real = profile.real_total_variation
     blocks += [
-        Text(
+        (
             "Total variation: how much neighbouring pixels differ, summed over an image and divided"
             " by its pixels. Neither high nor low is good: noise has much, a blur little; near that"
             " of real images is right." + ("" if real is None else f" Real images have {real:.4f}.")
@@ -147,51 +148,58 @@ def _quality(profile: Profile) -> list[Block]:
     return blocks
 
 
-def _metric(profile: Profile, metric: str) -> list[Block]:
-    shows = f"{figures.LABELS[metric]} against denoising steps"
-    return [Table(_step_table(profile, metric)), Picture(f"plot-{metric}.png", shows)]
-
-
-def _fits(profile: Profile) -> list[Block]:
+def _metric(profile: Profile, metric: str) -> list[str]:
+    digits = _DIGITS[metric]
     return [
-        Heading("The fitted quality curves"),
-        Text(
+        _step_table(
+            profile,
+            "mean at steps",
+            lambda model: [f"{mean:.{digits}f}" for mean in _fit(model, metric).mean],
+        ),
+        picture(f"plot-{metric}.png", f"{figures.LABELS[metric]} against denoising steps"),
+    ]
+
+
+def _fits(profile: Profile) -> list[str]:
+    return [
+        "## The fitted quality curves",
+        (
             "Linear with saturation: the value A2 up to A1 steps, a straight line to the value A4"
             " at A3 steps, flat after (the plots bend it: their axis is logarithmic). The held-out"
             " error is that of predicting each step count from a fit to all others, in the"
             " metric's unit; the last column names the family that predicts best. Where another"
             " family predicts better, read the knees as a summary, not as a law."
         ),
-        Table(_fit_table(profile)),
-        Text(
+        _fit_table(profile),
+        (
             f"Quality in utilities is the CLIP score's curve, 0 at {profile.quality_worst:.2f} and"
             f" 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
         ),
     ]
 
 
-def _latency(profile: Profile) -> list[Block]:
+def _latency(profile: Profile) -> list[str]:
     sizes = ", ".join(str(fit.batch) for fit in profile.models[0].latency)
     return [
-        Heading("Latency against denoising steps"),
-        Text(
+        "## Latency against denoising steps",
+        (
             "generate_s = B1 · steps + B2. B2 is text encoding, decoding and image encoding. Points"
             " are medians of repeats in mixed order; their bars reach from the 10th to the 90th"
             f" percentile. Batch sizes measured: {sizes}."
         ),
-        Table(_latency_table(profile)),
-        Picture("plot-latency.png", "seconds to generate against denoising steps"),
+        _latency_table(profile),
+        picture("plot-latency.png", "seconds to generate against denoising steps"),
         *_disturbance(profile),
-        Heading("Loading and size"),
-        Table(_load_table(profile)),
-        Text(
+        "## Loading and size",
+        _load_table(profile),
+        (
             "Cold is the first load in a fresh process, the import of the model's classes included;"
             " the operating system may still hold the files in memory."
         ),
     ]
 
 
-def _disturbance(profile: Profile) -> list[Block]:
+def _disturbance(profile: Profile) -> list[str]:
     """Return a warning where repeats differ so much that something else was at work."""
     fits = [fit for model in profile.models for fit in model.latency]
     ratios = [p90 / p50 for fit in fits for p90, p50 in zip(fit.p90_s, fit.median_s, strict=True)]
@@ -199,7 +207,7 @@ def _disturbance(profile: Profile) -> list[Block]:
     if not disturbed:
         return []
     return [
-        Text(
+        (
             f"Warning: at {disturbed} of {len(ratios)} points the 90th percentile is more than"
             f" {_QUIET_RATIO:g} times the median, at worst {max(ratios):.1f} times: the machine was"
             " busy with something else. Medians bear some of that; measure again (--fresh) when it"
@@ -208,17 +216,18 @@ def _disturbance(profile: Profile) -> list[Block]:
     ]
 
 
-def _grids(profile: Profile, prompts: Sequence[str]) -> list[Block]:
-    blocks: list[Block] = [Heading("The same prompts at rising step counts"), Items(prompts)]
+def _grids(profile: Profile, prompts: Sequence[str]) -> list[str]:
+    listed = items([plain(prompt) for prompt in prompts], is_numbered=True)
+    blocks = ["## The same prompts at rising step counts", listed]
     for model in profile.models:
         steps = ", ".join(str(step) for step in model.quality[0].num_steps)
         shows = f"{model.model_id}: the prompts above at {steps} steps"
-        blocks += [Text(f"{shows}."), Picture(f"grid-{model.model_id}.png", shows)]
+        blocks += [f"{shows}.", picture(f"grid-{model.model_id}.png", shows)]
     return blocks
 
 
-def _caveats(profile: Profile) -> list[Block]:
-    caveats = [
+def _limitations(profile: Profile) -> list[str]:
+    limitations = [
         "Intervals cover the choice of prompts and seeds (quality) and of repeats (latency). They"
         " do not cover another training of the model, another machine or another scorer.",
         "The knees lie between the step counts that were measured: a finer grid would move them"
@@ -228,33 +237,25 @@ def _caveats(profile: Profile) -> list[Block]:
         " are not in it. At batch 1 it is timed through the engine that edge nodes serve with.",
     ]
     if "fid" in _metrics(profile):
-        caveats.append(
+        limitations.append(
             f"FID is biased upward at N = {profile.fid_num_samples}: compare it only with FID of"
             " the same scorer and the same N."
         )
     if profile.clip_scorer.startswith("zoo-judge"):
-        caveats.append(
+        limitations.append(
             "The judge is a small CLIP trained on the same drawn world as the zoo, on other seeds:"
             " its scores rank these images, but are not comparable with published CLIP scores or"
             " FID. The exact check is independent of it."
         )
-    return [Heading("What these numbers do not say"), Items(caveats)]
+    return ["## Limitations", items(limitations)]
 
 
-def _provenance(profile: Profile) -> list[Block]:
-    record = profile.manifest
-    state = " with uncommitted changes" if record.git_is_dirty else ""
-    packages = ", ".join(f"{name} {version}" for name, version in record.packages.items())
-    device = record.device if record.device == "cpu" else f"{record.device} ({record.driver})"
+def _provenance(profile: Profile) -> list[str]:
     return [
-        Heading("Where this comes from"),
-        Items(
+        "## Origin of the numbers",
+        items(
             [
-                f"command: {record.command}",
-                f"code: {record.git_sha[:12]}{state}",
-                f"Python {record.python}; {packages}",
-                f"{record.cpu}, {record.num_cpus} cores, {record.memory_bytes / 1e9:.1f} GB;"
-                f" {record.host}; device {device}",
+                *page.origin(profile.manifest),
                 *(
                     f"{model.model_id}: weights {model.weights_sha256[:12]}, guidance"
                     f" {model.guidance_scale:g}, {model.width_px}x{model.height_px} pixels"
@@ -275,49 +276,34 @@ def _fit(model: ModelProfile, metric: str) -> QualityFit:
     return next(fit for fit in model.quality if fit.metric == metric)
 
 
-def _all_steps(profile: Profile) -> list[int]:
-    return sorted({step for model in profile.models for step in model.quality[0].num_steps})
-
-
-def _step_table(profile: Profile, metric: str) -> list[list[str]]:
-    steps, digits = _all_steps(profile), _DIGITS[metric]
-    rows = [["mean at steps", *(str(step) for step in steps)]]
+def _step_table(
+    profile: Profile, title: str, cells_of: Callable[[ModelProfile], Sequence[str]]
+) -> str:
+    """Return a row for each model, a column for each step count of any."""
+    steps = sorted({step for model in profile.models for step in model.quality[0].num_steps})
+    rows = []
     for model in profile.models:
-        fit = _fit(model, metric)
-        mean = dict(zip(fit.num_steps, fit.mean, strict=True))
-        cells = [f"{mean[step]:.{digits}f}" if step in mean else "" for step in steps]
-        rows.append([model.model_id, *cells])
-    return rows
+        cells = dict(zip(model.quality[0].num_steps, cells_of(model), strict=True))
+        rows.append([model.model_id, *(cells.get(step, "") for step in steps)])
+    return table([title, *map(str, steps)], rows)
 
 
-def _exact_table(profile: Profile) -> list[list[str]]:
-    steps = _all_steps(profile)
-    rows = [["exact at steps", *(str(step) for step in steps)]]
-    for model in profile.models:
-        share = dict(zip(model.quality[0].num_steps, model.exact_frac, strict=True))
-        cells = [f"{share[step]:.0%}" if step in share else "" for step in steps]
-        rows.append([model.model_id, *cells])
-    return rows
-
-
-def _fit_table(profile: Profile) -> list[list[str]]:
-    head = ["model, metric", "A1, steps", "A2", "A3, steps", "A4", "held-out error", "best family"]
-    rows = [head]
+def _fit_table(profile: Profile) -> str:
+    rows = []
     for model in profile.models:
         for fit in model.quality:
             errors = fit.family_held_out_rmse
             best = min(errors, key=lambda name: errors[name])
             knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
             winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
-            rows.append(
-                [f"{model.model_id}, {fit.metric}", *knees, f"{fit.held_out_rmse:.3g}", winner]
-            )
-    return rows
+            name = f"{model.model_id}, {fit.metric}"
+            rows.append([name, *knees, f"{fit.held_out_rmse:.3g}", winner])
+    head = ["model, metric", "A1, steps", "A2", "A3, steps", "A4", "held-out error", "best family"]
+    return table(head, rows)
 
 
-def _latency_table(profile: Profile) -> list[list[str]]:
-    head = ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"]
-    return [head] + [
+def _latency_table(profile: Profile) -> str:
+    rows = [
         [
             model.model_id,
             str(fit.batch),
@@ -329,11 +315,13 @@ def _latency_table(profile: Profile) -> list[list[str]]:
         for model in profile.models
         for fit in model.latency
     ]
+    return table(
+        ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"], rows
+    )
 
 
-def _load_table(profile: Profile) -> list[list[str]]:
-    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
-    return [[*head, "J a step"]] + [
+def _load_table(profile: Profile) -> str:
+    rows = [
         [
             model.model_id,
             f"{model.resident_bytes / 1e6:.1f}",
@@ -345,6 +333,8 @@ def _load_table(profile: Profile) -> list[list[str]]:
         ]
         for model in profile.models
     ]
+    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
+    return table([*head, "J a step"], rows)
 
 
 def _interval(estimate: Estimate, scale: float = 1.0) -> str:

@@ -26,7 +26,7 @@ def served(model_id: str, jobs, **changes) -> list[np.ndarray]:
     """Return the images of jobs that run together."""
 
     async def main():
-        engine = DiffusersEngine(EngineConfig(device="cuda", max_batch_rows=8, **changes))
+        engine = DiffusersEngine(EngineConfig(device="cuda", max_batch_size=8, **changes))
         (entry,) = Catalog([ModelConfig(model_id=model_id, source=f"builtin:{model_id}")])
         await engine.load(entry)
         done = await asyncio.gather(*(image_of(engine, one) for one in jobs))

@@ -24,7 +24,7 @@ def test_a_model_comes_and_goes_by_host_copies_beside_another_that_runs(model_ro
     )
 
     async def scenario():
-        engine = DiffusersEngine(EngineConfig(device="cuda", dtype=dtype, max_batch_rows=8))
+        engine = DiffusersEngine(EngineConfig(device="cuda", dtype=dtype, max_batch_size=8))
         budget = CacheConfig(capacity_bytes=10**9, host_capacity_bytes=10**9, reserve_bytes=1)
         cache = ModelCache(budget, models, engine)
         await cache.load("tiny")

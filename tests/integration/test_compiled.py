@@ -18,7 +18,7 @@ def images(model_root, **changes) -> list[np.ndarray]:
     """Return four images made together, then again after an eviction and a load."""
 
     async def main():
-        engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_rows=8, **changes))
+        engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_size=8, **changes))
         (entry,) = Catalog([ModelConfig(model_id="tiny", source="folder:tiny")], [model_root])
         found = []
         for _ in range(2):

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write_config(
-    folder: Path, root: Path, *models: str, capacity_bytes: int = 10**9, max_batch_rows: int = 8
+    folder: Path, root: Path, *models: str, capacity_bytes: int = 10**9, max_batch_size: int = 8
 ) -> Path:
     file = folder / "node.toml"
     entries = "".join(
@@ -34,7 +34,7 @@ def write_config(
     file.write_text(
         f'address = "127.0.0.1:0"\nmodel_roots = ["{root}"]\n'
         f"[cache]\ncapacity_bytes = {capacity_bytes}\n"
-        f"[engine]\nnum_threads = 2\nmax_batch_rows = {max_batch_rows}\n{entries}"
+        f"[engine]\nnum_threads = 2\nmax_batch_size = {max_batch_size}\n{entries}"
     )
     return file
 
@@ -138,7 +138,7 @@ def test_evicting_gives_the_memory_back(tmp_path):
                 changes.append((size, loaded - before, after - before))
             return changes
 
-    config = write_config(tmp_path, tmp_path, "large", max_batch_rows=0)
+    config = write_config(tmp_path, tmp_path, "large", max_batch_size=0)
     with serving(config) as (_, address):
         changes = asyncio.run(scenario(address))
     size, grown, _ = changes[-1]
@@ -225,7 +225,7 @@ def test_mistakes_on_the_command_line_are_named(model_root, tmp_path):
 
     done = ended("--config", "nobody.toml")
     assert done.returncode == 2
-    assert "no configuration nobody.toml; shipped with the program: gpu-" in done.stderr
+    assert "there is no file nobody.toml; shipped with the program: gpu-" in done.stderr
 
 
 def test_a_port_in_use_and_a_budget_too_small_end_the_start(model_root, tmp_path):

@@ -21,7 +21,7 @@ async def pixels(engine: DiffusersEngine, one: Job):
 
 def run(model_root, scenario):
     async def whole():
-        engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_rows=8))
+        engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_size=8))
         try:
             await engine.load(
                 Catalog([ModelConfig(model_id="tiny", source="folder:tiny")], [model_root]).get(
@@ -54,7 +54,7 @@ def test_out_of_memory_in_a_step_makes_the_batch_smaller_and_loses_nobody(model_
     for one, other in zip(expected, found, strict=True):
         assert abs(one.astype(int) - other).max() <= 1
     assert max(calls) > 3
-    assert all(rows <= 4 for rows in calls[-8:])
+    assert all(sizes <= 4 for sizes in calls[-8:])
 
 
 def test_out_of_memory_alone_is_told_and_the_next_request_is_served(model_root):
@@ -94,10 +94,10 @@ def test_a_prompt_that_breaks_the_encoder_fails_alone(model_root):
 
 
 def test_who_leaves_is_out_at_the_next_step_and_the_others_go_on(model_root):
-    rows = []
+    sizes = []
 
     async def scenario(engine, pipeline):
-        pipeline.unet.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+        pipeline.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
 
         async def leaver():
             async with aclosing(engine.generate(job(0, num_steps=50))) as stream:
@@ -109,9 +109,9 @@ def test_who_leaves_is_out_at_the_next_step_and_the_others_go_on(model_root):
         return image
 
     assert run(model_root, scenario).shape == (64, 64, 3)
-    assert 4 in rows
-    assert rows[-6:] == [2] * 6
-    assert len(rows) < 20
+    assert 4 in sizes
+    assert sizes[-6:] == [2] * 6
+    assert len(sizes) < 20
 
 
 def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):

@@ -9,7 +9,7 @@ import torch
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.engine import row_limit
+from edge_node.engine import batch_limit
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import StepDone, image_of
 from protos.errors import ModelLoadError
@@ -27,16 +27,16 @@ def entry(model_root):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The rows of every measuring call; a test may say what happens before each."""
-    calls = SimpleNamespace(rows=[], before=lambda _: None)
-    original = DiffusersEngine._call_s
+    """The batch size of every measuring call; a test may say what happens before each."""
+    calls = SimpleNamespace(sizes=[], before=lambda _: None)
+    original = batch_limit.call_s
 
-    def call_s(engine, model, one, num_rows):
-        calls.rows.append(num_rows)
-        calls.before(num_rows)
-        return original(engine, model, one, num_rows)
+    def call_s(model, one, batch_size):
+        calls.sizes.append(batch_size)
+        calls.before(batch_size)
+        return original(model, one, batch_size)
 
-    monkeypatch.setattr(DiffusersEngine, "_call_s", call_s)
+    monkeypatch.setattr(batch_limit, "call_s", call_s)
     return calls
 
 
@@ -71,26 +71,26 @@ def test_other_models_take_their_steps_between_the_calls_that_measure_one(entry,
         serving.cancel()
 
     run(scenario)
-    assert len(steps_at_call) > 2 * len(row_limit.SIZES)
+    assert len(steps_at_call) > 2 * len(batch_limit.SIZES)
     waited = [after > before for before, after in pairwise(steps_at_call)]
     assert sum(waited) > 0.8 * len(waited)
 
 
 def test_out_of_memory_in_measuring_is_the_limit(entry, calls):
-    def full(num_rows):
-        if num_rows > 4:
+    def full(batch_size):
+        if batch_size > 4:
             raise torch.OutOfMemoryError("no memory")
 
     async def scenario(engine):
         calls.before = full
         await engine.load(entry("tiny"))
         images = await asyncio.gather(*(image_of(engine, job(index)) for index in range(4)))
-        return engine._row_limits["tiny"], images
+        return engine._batch_limits["tiny"], images
 
     limit, images = run(scenario)
     assert 1 <= limit <= 4
     assert all(image.pixels.shape == (64, 64, 3) for image in images)
-    assert max(calls.rows) == 8
+    assert max(calls.sizes) == 8
 
 
 def test_a_model_that_fails_while_it_is_measured_is_not_loaded_and_can_be_later(entry, calls):
@@ -112,15 +112,15 @@ def test_a_model_that_fails_while_it_is_measured_is_not_loaded_and_can_be_later(
 def test_a_load_that_is_cancelled_while_it_measures_leaves_nothing(entry, calls):
     async def scenario(engine):
         loading = asyncio.create_task(engine.load(entry("tiny")))
-        while len(calls.rows) < 5:
+        while len(calls.sizes) < 5:
             await asyncio.sleep(0.001)
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading
         assert not engine._installed
-        num_calls = len(calls.rows)
+        num_calls = len(calls.sizes)
         await engine.load(entry("tiny"))
-        assert len(calls.rows) > num_calls + 5  # measured again: nothing was concluded
+        assert len(calls.sizes) > num_calls + 5  # measured again: nothing was concluded
         return await image_of(engine, job())
 
     assert run(scenario).pixels.shape == (64, 64, 3)
@@ -129,9 +129,9 @@ def test_a_load_that_is_cancelled_while_it_measures_leaves_nothing(entry, calls)
 def test_it_is_measured_once(entry, calls):
     async def scenario(engine):
         await engine.load(entry("tiny"))
-        num_calls = len(calls.rows)
+        num_calls = len(calls.sizes)
         await engine.evict("tiny")
         await engine.load(entry("tiny"))
         return num_calls
 
-    assert run(scenario) == len(calls.rows) > 0
+    assert run(scenario) == len(calls.sizes) > 0

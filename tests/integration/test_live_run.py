@@ -23,10 +23,10 @@ from controller.policies import baselines
 from controller.record.config import DeadlinesConfig, RunConfig
 from controller.record.request_log import RequestLog
 from controller.testbed import inputs, run
-from controller.testbed.clients import ControllerClient
 from controller.testbed.display import Display
 from controller.testbed.users import User
 from protos import config as configs
+from protos.clients import ControllerClient
 from protos.messages import Submission
 from protos.seeds import stream
 from tests.integration.live_runs import ENV, ROOT, fake_node, write_node, write_run

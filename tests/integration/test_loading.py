@@ -33,7 +33,7 @@ def catalog(root: Path) -> Catalog:
 
 def run(scenario, dtype: str = "float32"):
     async def whole():
-        engine = DiffusersEngine(EngineConfig(device="cpu", dtype=dtype, max_batch_rows=8))
+        engine = DiffusersEngine(EngineConfig(device="cpu", dtype=dtype, max_batch_size=8))
         try:
             return await scenario(engine)
         finally:
@@ -129,7 +129,7 @@ def test_a_load_from_the_host_copy_does_not_touch_the_disk(own_model_root):
         shutil.rmtree(own_model_root)
         await cache.set_cache(["tiny"])
         assert np.array_equal(await pixels(engine, job(num_steps=6)), before)
-        assert cache.host_used_bytes == sum(i.resident_bytes for i in cache.infos())
+        assert cache.host.used_bytes == sum(i.resident_bytes for i in cache.infos())
 
     run(scenario)
 
@@ -268,7 +268,7 @@ def test_a_load_that_is_cancelled_at_any_moment_leaves_the_books_right(model_roo
             with suppress(asyncio.CancelledError):
                 await task
             assert set(cache.resident) == set(engine._models)
-            assert cache.host_used_bytes == sum(map(len, engine._loader._staged.values()))
+            assert cache.host.used_bytes == sum(map(len, engine._loader._staged.values()))
             if "small" in cache.resident:
                 await cache.evict("small")
         await cache.load("small")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def started(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "profiling.bench.loading", "--zoo", *options]
+    command = [sys.executable, "-m", "profiling.bench", "loading", "--zoo", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 
 

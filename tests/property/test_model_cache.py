@@ -64,7 +64,7 @@ class Machine:
 
     def check(self) -> None:
         assert self.cache.used_bytes <= self.config.capacity_bytes
-        assert self.cache.host_used_bytes <= self.config.host_capacity_bytes
+        assert self.cache.host.used_bytes <= self.config.host_capacity_bytes
         staged_bytes = sum(SIZES[name] for name in self.engine.staged)
         assert staged_bytes <= self.config.host_capacity_bytes
         assert {name for name, _ in self.leases} <= self.engine.resident
@@ -108,7 +108,7 @@ def test_budgets_leases_and_books_hold(operations, capacity_bytes, host_capacity
         cache, engine = machine.cache, machine.engine
         assert set(cache.resident) == engine.resident
         assert cache.used_bytes == sum(SIZES[name] for name in engine.resident)
-        assert cache.host_used_bytes == sum(SIZES[name] for name in engine.staged)
+        assert cache.host.used_bytes == sum(SIZES[name] for name in engine.staged)
         assert all(info.num_leases == 0 for info in cache.infos())
 
     asyncio.run(scenario())

@@ -5,7 +5,8 @@ import numpy as np
 from controller.cell.config import AllocationConfig, RadioConfig, UtilityConfig, WorkloadConfig
 from controller.cell.dynamics import ModelCurves, ModelTable
 from controller.cell.observations import MISS, SlotArrays, slot_arrays
-from controller.cell.scenario import CloudConfig, ScenarioConfig, read_models
+from controller.cell.scenario import ScenarioConfig, read_models
+from protos.config import BackhaulConfig
 
 
 def curves(name: str, **changes) -> ModelCurves:
@@ -48,7 +49,7 @@ def scenario(**changes) -> ScenarioConfig:
         "workload": WorkloadConfig(upload_bytes=1000),
         "utility": UtilityConfig(quality_weight=0.6, reference_latency_s=10.0),
         "allocation": AllocationConfig(min_num_steps=1, max_num_steps=20, compute_budget_s=3.0),
-        "cloud": CloudConfig(delay_s=0.5, rate_bps=1e6),
+        "cloud": BackhaulConfig(delay_s=0.5, rate_bps=1e6),
     }
     return ScenarioConfig(**(values | changes))
 

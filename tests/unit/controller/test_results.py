@@ -1,14 +1,16 @@
 """The committed results: records give the tables beside them, claims are what records give."""
 
+from pathlib import Path
+
 import pytest
 
-from controller.cell.config import ROOT
 from controller.record import compare
 from controller.studies import claims, table
 from controller.studies import study as studies
 from controller.studies.results import BASELINES, StudyRecords
+from protos.config import packages
 
-RESULTS = ROOT / "results"
+RESULTS = packages() / "results"
 FOLDER = RESULTS / "studies"
 NAMES = [
     path.name.removesuffix(".jsonl.gz")
@@ -19,7 +21,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_studys_records_are_all_of_its_cells_and_give_the_table_beside_them(name):
-    study = studies.load(studies.STUDIES / f"{name}.toml")
+    study = studies.load(Path(f"{name}.toml"))
     cells, records = studies.cells(study), StudyRecords(FOLDER, name)
 
     assert records.runs.keys() == {cell.key for cell in cells}

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from edge_node.config import BackhaulConfig, CacheConfig, LimitsConfig
+from edge_node.config import CacheConfig, LimitsConfig
+from protos.config import BackhaulConfig
 from protos.errors import (
     DuplicateRequestError,
     GenerationError,

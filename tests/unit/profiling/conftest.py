@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edge_node.config import ModelConfig
 from profiling import curves, samples
 from profiling.measure import config, summary
 from protos.manifest import Manifest
@@ -17,8 +18,8 @@ NUM_IMAGES = 20
 @pytest.fixture(scope="session")
 def choice():
     return config.ProfileConfig(
-        models=tuple(config.ModelChoice(model_id=name, source=f"builtin:{name}") for name in KNEES),
-        grid=config.GridChoice(num_steps=STEPS, min_images=4, max_images=NUM_IMAGES),
+        models=tuple(ModelConfig(model_id=name, source=f"builtin:{name}") for name in KNEES),
+        grid=config.GridConfig(num_steps=STEPS, min_images=4, max_images=NUM_IMAGES),
         device="cpu",
         bootstrap=40,
     )

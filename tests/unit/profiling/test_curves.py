@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from profiling import curves
-from profiling.measure import grid, progress
+from profiling.measure import grid
 
 STEPS = np.array([1, 2, 4, 8, 16, 32, 50], float)
 
 
-@pytest.mark.parametrize("module", [curves, grid, progress])
+@pytest.mark.parametrize("module", [curves, grid])
 def test_the_examples_in_docstrings_hold(module):
     found = doctest.testmod(module)
 

@@ -23,7 +23,8 @@ source = "folder:tiny"
 
 
 @pytest.fixture
-def folder(own_model_root):
+def folder(own_model_root, monkeypatch):
+    monkeypatch.chdir(own_model_root)  # where relative paths start
     judge.export(judge.build(), own_model_root / "judge")
     (own_model_root / "c.toml").write_text(CONFIG)
     return own_model_root
@@ -76,7 +77,7 @@ def test_a_configuration_that_is_not_there_is_named_with_the_shipped(capsys):
 
     assert code == 2
     said = capsys.readouterr().err
-    assert "no configuration nowhere.toml" in said
+    assert "there is no file nowhere.toml" in said
     assert "zoo.toml" in said
 
 

@@ -27,20 +27,15 @@ class Outer:
     items: tuple[Item, ...] = ()
 
 
-def load(tmp_path, text, overrides=()):
+def load(tmp_path, text):
     file = tmp_path / "c.toml"
     file.write_text(text)
-    return config.load(file, Outer, overrides)
+    return config.load(file, Outer)
 
 
 def test_a_file_becomes_values(tmp_path):
     loaded = load(tmp_path, 'seed = 3\n[cache]\ncapacity_bytes = 8\n[[items]]\nname = "x"\n')
     assert loaded == Outer(seed=3, cache=Inner(capacity_bytes=8), items=(Item(name="x"),))
-
-
-def test_the_command_line_overrides_the_file(tmp_path):
-    loaded = load(tmp_path, "seed = 3", ["--cache.capacity-bytes", "9"])
-    assert loaded == Outer(seed=3, cache=Inner(capacity_bytes=9))
 
 
 @pytest.mark.parametrize(
@@ -61,14 +56,28 @@ def test_a_mistake_names_the_file_the_key_and_the_value(tmp_path, text, message)
     assert "c.toml" in str(caught.value)
 
 
-def test_a_refused_override_says_so(tmp_path):
-    with pytest.raises((config.ConfigError, SystemExit)):
-        load(tmp_path, "seed = 3", ["--cache.capacity-bytes", "-1"])
-
-
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(config.ConfigError, match=r"cannot read .*nowhere.toml: No such file"):
         config.load(tmp_path / "nowhere.toml", Outer)
+
+
+def test_a_name_is_a_path_of_the_working_directory_or_else_a_shipped_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = config.packages() / "edge_node" / "configs" / "zoo-edge.toml"
+
+    for name in ("zoo-edge.toml", "edge_node/configs/zoo-edge.toml", shipped):
+        assert config.find(name, "edge_node/configs") == shipped
+
+    own = tmp_path / "zoo-edge.toml"
+    own.touch()
+    assert config.find("zoo-edge.toml", "edge_node/configs").resolve() == own
+
+
+def test_a_name_of_nothing_is_refused_and_the_shipped_files_are_listed(tmp_path):
     (tmp_path / "shipped.toml").touch()
-    with pytest.raises(config.ConfigError, match=r"no configuration .*x.toml; .*: shipped.toml"):
-        config.find(tmp_path / "x.toml", tmp_path)
+    (tmp_path / "notes.txt").touch()
+
+    with pytest.raises(
+        config.ConfigError, match=r"there is no file no/such\.toml; .*: shipped\.toml$"
+    ):
+        config.find("no/such.toml", str(tmp_path))

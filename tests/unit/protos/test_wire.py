@@ -16,7 +16,6 @@ TIMINGS = st.builds(
     load_s=SECONDS,
     generate_s=SECONDS,
     backhaul_s=SECONDS,
-    transmit_s=SECONDS,
 )
 REQUESTS = st.builds(
     messages.GenerateRequest,

@@ -4,7 +4,6 @@ import tomllib
 import pytest
 
 from controller.cell import scenario as scenarios
-from controller.cell.config import ROOT
 from controller.cell.dynamics import model_curves
 from controller.record.config import RunConfig
 from profiling import records
@@ -13,7 +12,8 @@ from protos.config import ConfigError
 from tests.unit.controller import profiles
 from tests.unit.controller.scenarios import MODELS, curves, scenario
 
-NAMES = sorted(file.stem for file in scenarios.SHIPPED.glob("*.toml"))
+SHIPPED = configs.packages() / scenarios.SHIPPED
+NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 
 
 def test_the_scenarios_of_the_study_are_shipped():
@@ -25,7 +25,7 @@ def test_the_scenarios_of_the_study_are_shipped():
 def test_a_shipped_scenario_reads_and_says_whether_its_models_are_synthetic(name):
     config = scenarios.load(name)
     table = scenarios.read_models(config)
-    said = "synthetic" in (scenarios.SHIPPED / f"{name}.toml").read_text()
+    said = "synthetic" in (SHIPPED / f"{name}.toml").read_text()
     assert said == (not config.profile)
     if config.synthetic_models:
         assert len(table.model_ids) == len(config.synthetic_models)
@@ -45,8 +45,9 @@ def test_the_shipped_scenarios_differ_as_their_names_say():
 
 def test_the_scenario_of_a_live_run_is_the_run_s_cell():
     simulated = scenarios.load("live-crowded")
-    run = configs.load(ROOT / "controller" / "configs" / "live-crowded.toml", RunConfig)
-    nodes = [tomllib.loads((ROOT / node.start).read_text()) for node in run.nodes]
+    run = configs.load(configs.find("live-crowded.toml", "controller/configs"), RunConfig)
+    files = [configs.find(node.start, "edge_node/configs") for node in run.nodes]
+    nodes = [tomllib.loads(file.read_text()) for file in files]
 
     for name in (
         *("num_users", "slots_per_frame", "slot_s", "profile"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from controller.cell import workload
-from controller.cell.config import ROOT, WorkloadConfig
+from controller.cell.config import WorkloadConfig
 from protos.config import ConfigError
 from protos.seeds import stream
 
@@ -94,7 +94,7 @@ def test_prompts_skip_comments_and_blank_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [(None, "cannot read"), ("# only\n", "holds no prompt")]
+    ("text", "complaint"), [(None, "there is no file"), ("# only\n", "holds no prompt")]
 )
 def test_a_prompt_file_that_gives_none_is_refused(tmp_path, text, complaint):
     file = tmp_path / "prompts.txt"
@@ -113,4 +113,4 @@ def test_the_shipped_prompts_are_held_out_captions_of_the_zoo():
         for kind in (scenes.Single, scenes.Pair)
         for scene in scenes.distinct(rng, 100, kind, "held-out")
     ]
-    assert list(workload.read_prompts(ROOT / CONFIG.prompts)) == drawn
+    assert list(workload.read_prompts(CONFIG.prompts)) == drawn

@@ -1,29 +1,29 @@
 import pytest
 
-from controller.cell.config import ROOT
+from controller.cell import workload
 from controller.cell.scenario import ScenarioConfig
 from controller.record.config import RunConfig
 from edge_node.config import NodeConfig
 from profiling import records
 from protos import config as configs
 
-SHIPPED = sorted((ROOT / "controller" / "configs").glob("live-*.toml"))
+SHIPPED = sorted((configs.packages() / "controller" / "configs").glob("live-*.toml"))
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_every_shipped_configuration_is_valid_and_names_files_that_exist(file):
     config = configs.load(file, RunConfig)
-    assert (ROOT / config.workload.prompts).is_file()
-    assert all((ROOT / node.start).is_file() for node in config.nodes)
+    assert workload.read_prompts(config.workload.prompts)
+    assert all(configs.find(node.start, "edge_node/configs") for node in config.nodes)
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_the_nodes_that_a_shipped_run_starts_serve_what_its_profile_measured(file):
     config = configs.load(file, RunConfig)
-    measured = {model.model_id for model in records.load(ROOT / config.profile).models}
+    measured = {model.model_id for model in records.load(config.profile).models}
     for node in config.nodes:
-        served = {model.model_id for model in configs.load(ROOT / node.start, NodeConfig).models}
-        assert served == measured
+        found = configs.load(configs.find(node.start, "edge_node/configs"), NodeConfig)
+        assert {model.model_id for model in found.models} == measured
 
 
 BASE = {

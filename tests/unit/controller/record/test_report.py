@@ -3,7 +3,7 @@ import math
 import pytest
 
 from controller.cell.dynamics import CAUSES
-from controller.record import document, report
+from controller.record import report
 from controller.record.config import NodeSpec, RunConfig
 from controller.record.request_log import CacheRecord, NodeRecord, RequestLog, RequestRecord
 from controller.record.summary import grouped, summarise
@@ -133,7 +133,7 @@ def test_a_report_tells_what_happened_and_where_its_numbers_come_from(folder):
         "Measured in this run",
         "Emulated: users",
         "it is not scored on this run's images",
-        "![](images/r0.png) a <red> circle (a at e, 10 steps, 1.00 s)",
+        r"![](images/r0.png) a \<red\> circle (a at e, 10 steps, 1.00 s)",
     ):
         assert claim in text, claim
     assert (folder / "plot-timeline.png").read_bytes().startswith(PNG)
@@ -159,23 +159,5 @@ def test_a_run_that_served_nothing_has_a_report_too(folder, rows):
 
 
 def test_a_folder_that_is_no_runs_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"is not a run's folder: no config\.json"):
+    with pytest.raises(ConfigError, match=r"cannot read .*config\.json"):
         report.write(tmp_path)
-
-
-def test_a_document_is_the_same_in_both_forms():
-    blocks = [
-        document.Heading("Title"),
-        document.Paragraph("Text & more"),
-        document.Listing(["one", "two"]),
-        document.Grid(["a", "b"], [["1", "2"]]),
-        document.Heading("Part"),
-    ]
-    assert document.to_markdown(blocks) == (
-        "# Title\n\nText & more\n\n- one\n- two\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n## Part\n"
-    )
-    page = document.to_html(blocks)
-    assert "<title>Title</title>" in page
-    assert "<h1>Title</h1>\n<p>Text &amp; more</p>\n<ul><li>one</li><li>two</li></ul>" in page
-    assert "<tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr>" in page
-    assert "<h2>Part</h2>" in page

@@ -122,7 +122,7 @@ def test_a_cell_that_is_read_again_has_its_key_also_when_options_were_added_mean
         ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
         ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
         ({"seed.more": (1,)}, "'seed.more' names nothing of a TrainConfig"),
-        ({"scenario": ("nowhere",)}, "no configuration nowhere.toml"),
+        ({"scenario": ("nowhere",)}, "there is no file nowhere.toml"),
     ],
 )
 def test_a_grid_of_what_a_training_run_has_not_is_refused(tmp_path, grid, complaint):
@@ -152,7 +152,7 @@ def test_a_study_of_nothing_is_refused(tmp_path, changes, complaint):
 
 
 def test_every_shipped_study_can_be_read():
-    files = sorted(studies.STUDIES.glob("*.toml"))
+    files = sorted((configs.packages() / studies.STUDIES).glob("*.toml"))
     assert files
     for file in files:
         config = studies.load(Path(file.name))

@@ -93,5 +93,5 @@ def test_a_configuration_that_is_not_there_is_refused(tmp_path):
         ):
             pass
 
-    with pytest.raises(ConfigError, match=r"no edge_node configuration no/such\.toml"):
+    with pytest.raises(ConfigError, match=r"code 2: edge_node: there is no file no/such\.toml"):
         asyncio.run(scenario())

@@ -3,7 +3,6 @@ from dataclasses import replace
 import pytest
 
 from controller.cell import scenario as scenarios
-from controller.cell.config import ROOT
 from controller.cell.scenario import read_models
 from controller.training import run_folder as records
 from profiling import records as profiles
@@ -12,7 +11,7 @@ from tests.unit.controller.profiles import model, profile
 from tests.unit.controller.scenarios import curves, scenario, table
 from tests.unit.controller.training_runs import train_config
 
-SHIPPED = sorted((ROOT / "controller" / "configs").glob("train-*.toml"))
+SHIPPED = sorted((configs.packages() / "controller" / "configs").glob("train-*.toml"))
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)

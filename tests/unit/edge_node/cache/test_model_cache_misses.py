@@ -153,7 +153,7 @@ def test_a_reload_from_the_host_copy_needs_no_file():
     async def scenario():
         cache, engine = make("controller", host_capacity_bytes=80)
         await cache.set_cache(["a", "b"])
-        assert cache.host_used_bytes == 70
+        assert cache.host.used_bytes == 70
         await cache.set_cache([])
         engine.broken = {"a", "b", "c"}
         await cache.set_cache(["a", "b"])

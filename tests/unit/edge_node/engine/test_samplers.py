@@ -1,11 +1,11 @@
-"""Plans against diffusers' own schedulers, over whole trajectories with the same denoiser."""
+"""Sampler tables against diffusers' schedulers, over whole trajectories with one denoiser."""
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from edge_node.admission import SAMPLERS
+from edge_node.config import SAMPLERS
 from edge_node.engine import samplers
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -61,17 +61,17 @@ def by_table(table: samplers.SamplerTable, seed: int):
     latents = torch.randn(SHAPE, generator=generator) * table.init_scale
     before = torch.zeros_like(latents)
     for step in range(table.num_steps):
-        row = table.rows[step : step + 1]
-        out = denoise(latents * row[:, 0], table.timesteps[step])
+        own = table.coefficients[step : step + 1]
+        out = denoise(latents * own[:, -1], table.timesteps[step])
         noise = torch.zeros(())
         if table.draws_noise[step]:
             noise = torch.randn(SHAPE, generator=generator)
-        latents, before = samplers.advance(latents, out, before, noise, row)
+        latents, before = samplers.advance(latents, out, before, noise, own)
     return latents
 
 
 @pytest.mark.parametrize(("name", "prediction", "spacing"), CASES)
-def test_a_plan_ends_where_diffusers_ends(name, prediction, spacing):
+def test_a_table_ends_where_diffusers_ends(name, prediction, spacing):
     scheduler = own(prediction, spacing)
     is_common = (prediction, spacing) in THOROUGH
     longest = 50 if name == "lcm" else 100  # diffusers' LCM has no more
@@ -98,25 +98,27 @@ def test_a_step_too_many_by_rounding_is_left_out(name):
 
     table = samplers.sampler_table(name, scheduler, 61)
     assert table.num_steps == 61
-    assert torch.isfinite(table.rows).all()
+    assert torch.isfinite(table.coefficients).all()
     assert table.timesteps.min() >= 0
 
 
-def test_rows_of_different_plans_share_a_step():
+def test_requests_with_different_samplers_share_a_step():
     tables = [
         samplers.sampler_table("ddim", own("v_prediction", "trailing"), 7),
         samplers.sampler_table("euler", own("v_prediction", "trailing"), 20),
         samplers.sampler_table("dpmpp_2m", own("v_prediction", "trailing"), 9),
     ]
-    rows = torch.stack([table.rows[step] for table, step in zip(tables, (0, 11, 4), strict=True)])
+    coefficients = torch.stack(
+        [table.coefficients[step] for table, step in zip(tables, (0, 11, 4), strict=True)]
+    )
     x, out, before, noise = torch.randn(
         4, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0)
     )
 
-    together, clean = samplers.advance(x, out, before, noise, rows)
+    together, clean = samplers.advance(x, out, before, noise, coefficients)
 
     for i in range(3):
-        one = [t[i : i + 1] for t in (x, out, before, noise, rows)]
+        one = [t[i : i + 1] for t in (x, out, before, noise, coefficients)]
         alone, alone_clean = samplers.advance(*one)
         torch.testing.assert_close(together[i : i + 1], alone, atol=0, rtol=0)
         torch.testing.assert_close(clean[i : i + 1], alone_clean, atol=0, rtol=0)
@@ -144,7 +146,7 @@ def test_one_ddim_step_from_pure_noise_is_the_estimate():
     expected = final**0.5 * x0 + (1 - final) ** 0.5 * eps
 
     tensors = [torch.full((1, 1, 1, 1), value) for value in (x, eps, 0.0, 0.0)]
-    found, clean = samplers.advance(*tensors, table.rows)
+    found, clean = samplers.advance(*tensors, table.coefficients)
     assert clean.item() == pytest.approx(x0, rel=1e-5)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
@@ -162,8 +164,8 @@ def test_settings_that_change_the_step_are_refused_by_name(setting, name):
         samplers.sampler_table(name, scheduler, 4)
 
 
-def test_admission_lets_through_exactly_the_samplers_that_there_are():
-    assert (*samplers.CLASSES,) == SAMPLERS
+def test_the_names_in_the_configuration_are_exactly_the_samplers():
+    assert (*samplers._SAMPLERS,) == SAMPLERS
 
 
 def test_unknown_and_unfit_samplers_are_refused():

@@ -3,8 +3,8 @@ import math
 from edge_node.engine.step_batcher import MAX_PASSED, BatchRequest, StepBatcher
 
 
-def request(model_id="m", rows=1, steps=10, deadline_s=math.inf) -> BatchRequest:
-    return BatchRequest(model_id=model_id, num_rows=rows, num_steps=steps, deadline_s=deadline_s)
+def request(model_id="m", size=1, steps=10, deadline_s=math.inf) -> BatchRequest:
+    return BatchRequest(model_id=model_id, batch_size=size, num_steps=steps, deadline_s=deadline_s)
 
 
 def joined(*requests: BatchRequest) -> StepBatcher[BatchRequest]:
@@ -21,13 +21,13 @@ def test_the_earliest_deadline_goes_first_and_ties_go_by_arrival():
 
 
 def test_a_guided_request_takes_two_rows_and_a_smaller_one_fills_the_gap():
-    a, b, c = request(rows=2), request(rows=2), request(rows=1)
+    a, b, c = request(size=2), request(size=2), request(size=1)
     assert joined(a, b, c).next_turn("m", 3) == [a, c]
 
 
 def test_a_request_wider_than_the_limit_goes_alone():
-    wide = request(rows=2)
-    assert joined(wide, request(rows=2)).next_turn("m", 1) == [wide]
+    wide = request(size=2)
+    assert joined(wide, request(size=2)).next_turn("m", 1) == [wide]
 
 
 def test_who_was_passed_over_too_often_goes_before_every_deadline():

@@ -105,8 +105,8 @@ def test_files_of_another_shape_or_without_a_tensor_are_refused(tmp_path):
 def test_a_file_that_ends_too_early_is_named(tmp_path):
     file = tmp_path / "x.safetensors"
     save_file({"a": torch.zeros(100)}, file)
-    file.write_bytes(file.read_bytes()[:-8])
     (one,) = weight_files.stored(tmp_path).values()
+    file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(OSError, match=r"x.safetensors ends 8 bytes too early"):
         weight_files.read([(one, torch.empty(100))])
 

@@ -50,7 +50,7 @@ def test_the_table_shows_medians_spread_and_ratio():
     assert (
         "| m | host -> device | 1000 | 2.00 (1.00 to 4.00) | 1.00 (0.50 to 1.00) | 0.50 |" in text
     )
-    assert "| alone | 3 | 11.0 | 12.0 | 12.0 | 0 |  |" in text
+    assert "| none | 3 | 11.0 | 12.0 | 12.0 | 0 |  |" in text
     assert "| from disk | 1 | 20.0 | 20.0 | 20.0 | 1 | 500.0 |" in text
 
 

@@ -1,12 +1,17 @@
-from pathlib import Path
+import math
 
 import pytest
 
+from edge_node.config import ModelConfig
 from profiling.measure import config
 from protos import config as configs
 from protos.config import ConfigError
 
-SHIPPED = Path(config.__file__).parents[1] / "configs"
+SHIPPED = configs.packages() / "profiling" / "configs"
+
+
+def named(model_id: str) -> ModelConfig:
+    return ModelConfig(model_id=model_id, source="hub:a/b")
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
@@ -29,7 +34,7 @@ def test_the_default_configuration_profiles_the_zoo_within_ten_minutes():
 
 
 def test_step_counts_above_a_models_most_are_left_out():
-    model = config.ModelChoice(model_id="turbo", source="hub:a/b", max_num_steps=8)
+    model = ModelConfig(model_id="turbo", source="hub:a/b", default_num_steps=4, max_num_steps=8)
     found = config.ProfileConfig(models=(model,))
 
     assert found.steps_of(model) == (1, 2, 4, 8)
@@ -38,17 +43,17 @@ def test_step_counts_above_a_models_most_are_left_out():
 @pytest.mark.parametrize(
     ("kind", "fields", "complaint"),
     [
-        ("model", {"model_id": "../up"}, "model_id must be a plain name, got '../up'"),
-        ("model", {"model_id": ""}, "model_id must be a plain name, got ''"),
-        ("model", {"source": "http:x"}, "source of m must begin with builtin:, folder: or hub:"),
+        ("run", {"models": (named("../up"),)}, "must be a plain name .*, got '../up'"),
+        ("model", {"model_id": ""}, "model_id must not be empty"),
+        ("model", {"source": "http:x"}, "source must begin with builtin:, folder: or hub:"),
         ("model", {"scheduler": "best"}, "one of ddim, .*, got 'best'"),
-        ("model", {"guidance_scale": float("nan")}, "guidance_scale of m must be 0 to 50, got nan"),
-        ("model", {"width_px": 0}, "width_px of m must be >= 1, got 0"),
+        ("model", {"default_guidance_scale": math.nan}, "guidance_scale must be 0..50, got nan"),
+        ("model", {"width_px": 0}, "width_px must be > 0, got 0"),
         ("grid", {"num_steps": (1, 2, 4)}, "num_steps must be >= 4 rising step counts"),
         ("grid", {"num_steps": (4, 2, 1, 8)}, "num_steps must be >= 4 rising step counts"),
-        ("grid", {"num_steps": (0, 2, 4, 8)}, "num_steps must be >= 1, got 0"),
+        ("grid", {"num_steps": (0, 2, 4, 8)}, "rising step counts >= 1, got"),
         ("grid", {"min_images": 64, "max_images": 32}, r"2 to max_images \(32\), got 64"),
-        ("grid", {"latency_repeats": 0}, "latency_repeats must be >= 1, got 0"),
+        ("grid", {"latency_repeats": 0}, "latency_repeats must be > 0, got 0"),
         ("grid", {"batches": ()}, "batches must hold sizes >= 1"),
         ("scorer", {"clip": "inception-v3"}, "clip must begin with .*, got 'inception-v3'"),
         ("scorer", {"fid": "hub:a/b"}, "fid must begin with .*, got 'hub:a/b'"),
@@ -62,12 +67,12 @@ def test_step_counts_above_a_models_most_are_left_out():
 )
 def test_a_refused_value_is_named_with_its_limit(kind, fields, complaint):
     classes = {
-        "model": (config.ModelChoice, {"model_id": "m", "source": "hub:a/b"}),
-        "grid": (config.GridChoice, {}),
-        "scorer": (config.ScorerChoice, {}),
+        "model": (ModelConfig, {"model_id": "m", "source": "hub:a/b"}),
+        "grid": (config.GridConfig, {}),
+        "scorer": (config.ScorerConfig, {}),
         "run": (
             config.ProfileConfig,
-            {"models": (config.ModelChoice(model_id="m", source="hub:a/b"),)},
+            {"models": (named("m"),)},
         ),
     }
     cls, valid = classes[kind]
@@ -77,7 +82,7 @@ def test_a_refused_value_is_named_with_its_limit(kind, fields, complaint):
 
 
 def test_a_model_with_too_few_step_counts_is_named():
-    model = config.ModelChoice(model_id="turbo", source="hub:a/b", max_num_steps=4)
+    model = ModelConfig(model_id="turbo", source="hub:a/b", default_num_steps=4, max_num_steps=4)
 
     with pytest.raises(ValueError, match="turbo: max_num_steps 4 leaves fewer than 4"):
         config.ProfileConfig(models=(model,))

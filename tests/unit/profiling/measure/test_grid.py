@@ -5,7 +5,7 @@ import pytest
 
 from profiling import samples
 from profiling.measure import grid
-from profiling.measure.config import GridChoice
+from profiling.measure.config import GridConfig
 
 STEPS = (1, 2, 4, 8, 16, 32)
 
@@ -91,6 +91,6 @@ def test_no_distance_is_missing_where_there_are_no_real_images(choice):
     ],
 )
 def test_images_are_as_many_as_the_budget_affords(budget_s, expected):
-    choice = GridChoice(quality_batch=32, min_images=40, max_images=128)
+    choice = GridConfig(quality_batch=32, min_images=40, max_images=128)
 
     assert grid.affordable_images(choice, [0.5, 1.0], budget_s) == expected

@@ -46,8 +46,8 @@ def test_lines_where_there_is_no_terminal():
         display.advance("report", 0.0)
 
     assert stream.getvalue().splitlines() == [
-        "scene-nano: images: 0% of everything done, about 2 min 00 s left",
-        "report: 38% of everything done, about 10 s left",
+        "scene-nano: images: 0% of everything done, 2:00 left",
+        "report: 38% of everything done, 0:10 left",
     ]
 
 
@@ -65,4 +65,4 @@ def test_a_bar_on_a_terminal():
 
     assert "scene-nano: images" in stream.getvalue()
     assert "50 %" in stream.getvalue()
-    assert "about 30 s left" in stream.getvalue()
+    assert "0:30 left" in stream.getvalue()

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_node.config import EngineConfig, ModelConfig
 from profiling.measure import sources
-from profiling.measure.config import ModelChoice
 from profiling.measure.prompts import Prompt
 from profiling.measure.subject import EngineBackend, PipelineBackend
 
+CPU = EngineConfig(device="cpu")
 PROMPTS = [
     Prompt("a large red circle at the left on a white background", 7, None),
     Prompt("a small blue ring at the top on a black background", 8, None),
@@ -17,17 +18,17 @@ PROMPTS = [
 
 @pytest.fixture(params=["", "euler"], ids=["the folder's sampler", "another"])
 def model(model_root, request):
-    return ModelChoice(
+    return ModelConfig(
         model_id="tiny", source=f"folder:{model_root / 'tiny'}", scheduler=request.param
     )
 
 
 def test_a_batch_holds_the_images_that_a_node_would_make(model):
-    with EngineBackend(model, "cpu") as served:
+    with EngineBackend(model, CPU) as served:
         served.load()
         alone = [served.generate(prompt, 3) for prompt in PROMPTS]
 
-    together, seconds = PipelineBackend(model, "cpu").generate(PROMPTS, 3)
+    together, seconds = PipelineBackend(model, CPU).generate(PROMPTS, 3)
 
     for shot, image in zip(alone, together, strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(shot.encoded)))
@@ -39,7 +40,7 @@ def test_a_batch_holds_the_images_that_a_node_would_make(model):
 
 
 def test_loading_tells_the_bytes_of_float32_weights(model):
-    with EngineBackend(model, "cpu") as served:
+    with EngineBackend(model, CPU) as served:
         resident_bytes, load_s = served.load()
         _, evict_s = served.evict()
 
