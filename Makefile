@@ -16,12 +16,13 @@ demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints w
 test: $(INSTALLED)  ## the whole test suite; gpu tests skip visibly without a GPU
 	$(BIN)/python -m pytest
 
-check: $(INSTALLED)  ## format, lint, types, import rules, stub drift
+check: $(INSTALLED)  ## format, lint, types, import rules, drift of stubs and reference
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m protos.compile --check
+	$(BIN)/python docs/generate_reference.py --check
 
 claims: $(INSTALLED)  ## recompute every figure that README and docs state from its record
 	$(BIN)/python -m controller claims

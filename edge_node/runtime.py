@@ -12,7 +12,7 @@ _SETTINGS = {
     # diffusers warns at each load about AutoencoderTiny, in its own classes' names.
     "DIFFUSERS_VERBOSITY": "error",
     # OpenMP's threads spin about a millisecond for their next work, then sleep: a denoiser's many
-    # small layers run three times slower where they sleep at once (docs/engine.md).
+    # small layers run three times slower where they sleep at once (docs/explanation/engine.md).
     "OMP_WAIT_POLICY": "ACTIVE",
     "GOMP_SPINCOUNT": "30000",
 }

@@ -8,7 +8,8 @@ minibatches become metrics. Not: the environment, the replay, what a raw action 
            replay.add(...);  agent.update(replay.sample(n))
 
 Source: DDPG, Lillicrap et al. 2016; with a diffusion actor, public code of D2SAC (Du et al. 2024)
-and the later D3PG of this paper's first author (arXiv 2507.20524). Departures: docs/algorithms.md.
+and the later D3PG of this paper's first author (arXiv 2507.20524). Departures:
+docs/explanation/algorithms.md.
 """
 
 from collections.abc import Mapping

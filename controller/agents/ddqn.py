@@ -4,7 +4,7 @@ Responsible for the Q-net, the mask of infeasible actions, exploration and one u
 action stands for. With all subsets of models as actions it decides in one go; sequential_cache.py
 asks it about one model at a time where there are too many subsets.
 
-Source: van Hasselt, Guez, Silver 2016. Departures: docs/algorithms.md.
+Source: van Hasselt, Guez, Silver 2016. Departures: docs/explanation/algorithms.md.
 """
 
 from collections.abc import Mapping

@@ -56,14 +56,21 @@ class ModelCurves:
     """One model's curves as decisions use them."""
 
     model_id: str
+    """Its name; unique."""
     curve: tuple[float, float, float, float]
     """A1 (steps), A2, A3 (steps), A4: quality normalised to 0..1."""
     step_s: float
+    """Seconds of a denoising step at batch 1."""
     overhead_s: float
+    """Seconds of an image apart from its steps."""
     image_bytes: float
+    """Mean size of an image."""
     resident_bytes: int
+    """Size in a node's memory."""
     load_s: float
+    """Seconds until a node serves it."""
     max_num_steps: int
+    """Most denoising steps; what the cloud always gives."""
 
     def quality(self, num_steps: int) -> float:
         """Return the normalised quality after ``num_steps``, 0..1."""

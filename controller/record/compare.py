@@ -12,10 +12,10 @@ import numpy as np
 import tyro
 
 from controller.policies.scores import estimate
-from controller.record.config import RunConfig
+from controller.record.config import RunConfig, read_config
 from controller.record.request_log import RequestLog
 from controller.record.summary import Summary, summarise
-from protos.config import ConfigError, read_json
+from protos.config import ConfigError
 
 _HEADER = (
     "| policy | runs | requests | utility | 95 % | gain over {} | 95 % | hit ratio | quality "
@@ -61,7 +61,7 @@ def read(folder: Path) -> Run:
     Raises:
         ConfigError: it is not a run's folder, or holds no request.
     """
-    config = read_json(folder / "config.json", RunConfig)
+    config = read_config(folder)
     records = folder / "requests.sqlite"
     if not records.is_file():
         raise ConfigError(f"{folder} is not a run's folder: no {records.name}")

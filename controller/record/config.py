@@ -1,6 +1,7 @@
 """A run's configuration: plain values, checked, never filled in from the machine."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from controller.cell.config import (
     AllocationConfig,
@@ -10,7 +11,7 @@ from controller.cell.config import (
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.policies.baselines import split
-from protos.config import require, require_positive
+from protos.config import ConfigError, read_json, require, require_positive
 
 LEARNED = "t2drl"
 """The policy that a checkpoint brings."""
@@ -164,3 +165,15 @@ class RunConfig:
             utility=self.utility,
             allocation=self.allocation,
         )
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Return the configuration of a finished run.
+
+    Raises:
+        ConfigError: it is not a run's folder.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ConfigError(f"{folder} is not a run's folder: it holds no {file.name}")
+    return read_json(file, RunConfig)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from controller.cell.dynamics import CAUSES
 from controller.record import figures
-from controller.record.config import RunConfig
+from controller.record.config import RunConfig, read_config
 from controller.record.request_log import CacheRecord, NodeRecord, RequestLog, RequestRecord
 from controller.record.summary import Summary, grouped, summarise
 from profiling import records
@@ -27,7 +27,7 @@ def write(folder: Path) -> Path:
     Raises:
         ConfigError: it is not a run's folder.
     """
-    config = read_json(folder / "config.json", RunConfig)
+    config = read_config(folder)
     manifest = read_json(folder / "manifest.json", Manifest)
     profile = records.load(folder / "profile.json")
     with RequestLog(folder / "requests.sqlite") as log:

@@ -21,19 +21,27 @@ class RequestRecord:
     """One request; the columns of the table ``requests``."""
 
     request_id: str
+    """Chosen by the user; unique."""
     user_id: str
+    """Who asked."""
     model_id: str
+    """The model asked for."""
     prompt: str
+    """The text asked for."""
     seed: int
+    """Of the image's noise."""
     submitted_utc: str
+    """When the controller took it, ISO 8601."""
     frame: int | None = None
     """Of the decision that answered it; None: it was never queued."""
     slot: int | None = None
+    """As frame."""
     status: str = "open"
     """open, served, rejected or failed."""
     reason: str = ""
     """Why it was rejected or failed; of a served one, why its first try failed."""
     node_id: str = ""
+    """Who served it, or was granted last."""
     role: str = ""
     """edge or cloud."""
     is_hit: bool = False
@@ -41,22 +49,38 @@ class RequestRecord:
     num_tries: int = 0
     """Grants it got: 2 after an edge node failed and the cloud took over."""
     num_steps: int | None = None
+    """Granted denoising steps."""
     rate_bps: float | None = None
+    """Granted downlink rate."""
     upload_rate_bps: float | None = None
+    """Granted uplink rate."""
     upload_bytes: int = 0
+    """Sent up with the request."""
     image_bytes: int | None = None
+    """Size of the received image."""
     sha256: str = ""
+    """Digest of the received image, hex."""
     wait_s: float | None = None
+    """Until its slot's decision."""
     upload_s: float | None = None
+    """Sending it up, at the granted rate."""
     queue_s: float | None = None
+    """Waiting for the device."""
     load_s: float | None = None
+    """Loading its model; 0 where the model was there."""
     generate_s: float | None = None
+    """Text encoding, denoising steps, decoding, image encoding."""
     backhaul_s: float | None = None
+    """The cloud's delay and rate, both ways; 0 at the edge."""
     download_s: float | None = None
+    """Receiving the image, at the granted rate."""
     total_s: float | None = None
+    """From Submit to the last byte; the sum of the causes."""
     quality: float | None = None
     """By the profile's curve at num_steps, 0..1."""
     utility: float | None = None
+    """w * quality - (1 - w) * total_s / reference latency; of a request that was not served: that
+    of no quality at the reference latency."""
     image_path: str = ""
     """Inside the run folder; empty: not kept."""
 
@@ -66,12 +90,15 @@ class CacheRecord:
     """One node's part of a caching decision; the columns of the table ``caches``."""
 
     frame: int
+    """Of the decision."""
     node_id: str
+    """The edge node."""
     models: str
     """Decided models, comma between."""
     duration_s: float | None = None
     """Of SetCache: evictions and loads."""
     error: str = ""
+    """Why it failed; empty: it did not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,10 +106,15 @@ class NodeRecord:
     """A node of the run; the columns of the table ``nodes``."""
 
     node_id: str
+    """Its name."""
     address: str
+    """HOST:PORT."""
     role: str
+    """edge or cloud."""
     capacity_bytes: int
+    """For resident models."""
     device: str
+    """Where it computes."""
     is_alive: bool
     """When the row was last written."""
 

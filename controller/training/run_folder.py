@@ -1,4 +1,4 @@
-"""What a training is told, and the folder that it leaves.
+"""What a training run is told, and the folder that it leaves.
 
 Owns ``TrainConfig`` and the folder's files. Refuses to train (train.py) and to rate (evaluate.py).
 
@@ -27,7 +27,7 @@ from protos.config import read_json, to_json, write_json
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Everything that a training is told."""
+    """Everything that a training run is told."""
 
     seed: int = 0
     """Of episodes, nets, exploration and replay, each by its own stream."""
@@ -68,7 +68,7 @@ def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
 
 
 def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
-    """Write what a training is told and where it runs."""
+    """Write what a training run is told and where it runs."""
     write_json(folder / "config.json", config)
     write_json(folder / "scenario.json", scenario)
     write_json(folder / "manifest.json", manifest.collect())

@@ -2,7 +2,8 @@
 
 diffusers patches torch process-wide while it builds a model, so only this thread runs nets. Calls
 run between turns, in order. A program can be this thread itself (``run``): OpenMP gives all cores
-to the main thread of a process only (docs/engine.md). Otherwise the first call starts one.
+to the main thread of a process only (docs/explanation/engine.md). Otherwise the first call starts
+one.
 """
 
 import asyncio

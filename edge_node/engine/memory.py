@@ -21,7 +21,7 @@ def keep_freed() -> None:
 
     A denoising step frees what the next one takes again. By default glibc returns much of it to the
     system meanwhile, which hands it back page by page, zeroed: a tenth of a node's time
-    (docs/engine.md).
+    (docs/explanation/engine.md).
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

@@ -52,7 +52,7 @@ def write(training: Training, folder: Path) -> None:
     (folder / "model_card.md").write_text(
         f"# {training.model}\n\n| | |\n|---|---|\n{table}\n\n"
         "Quality is measured by `python -m edge_node.zoo.evaluate`; "
-        "its figures stand in docs/zoo.md.\n\n"
+        "its figures stand in docs/results/zoo.md.\n\n"
         "![training loss](loss.png)\n"
     )
 

@@ -63,7 +63,7 @@ LEAST_EXACT_FRAC = {
     "scene-wide": 0.75,
     "scene-dit": 0.8,
 }
-"""Of 24 one-object prompts at 8 steps: well below what docs/zoo.md measures on many."""
+"""Of 24 one-object prompts at 8 steps: well below what docs/results/notes.md has of many."""
 
 
 @pytest.mark.parametrize("model", MODELS)
