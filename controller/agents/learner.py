@@ -1,4 +1,4 @@
-"""What our learners share: nets that learn, a generator, and files that hold all of it.
+"""What learners share: nets that learn, a generator, and files that hold all of it.
 
 Responsible for going on from a checkpoint as if learning had never stopped. Not: acting, updates.
 """
@@ -47,12 +47,15 @@ class Learner:
                 the message names both sides.
         """
         tensors, state = checkpoint.read(stem, self._identity)
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
+        self._restore(tensors)
         for name, net in self._nets.items():
             net.num_updates = state["num_updates"][name]
         self._num_decisions = state["num_decisions"]
         self._rng.bit_generator.state = state["rng"]
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
 
 
 def require_shape(

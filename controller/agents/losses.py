@@ -17,15 +17,7 @@ from torch import Tensor
 
 
 def active_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean over active users; 0 where nobody is.
-
-    Args:
-        values: [env, user].
-        weights: [env, user], w_u.
-
-    Returns:
-        [env].
-    """
+    """Return the mean [env] of values [env, user] over active users; 0 where nobody is."""
     return (values * weights).sum(1)
 
 
@@ -34,14 +26,8 @@ def decomposed_target(
 ) -> Tensor:
     """Return ``y_u = r_u + γ V'``, with V' the mean of the next slot's active users' values.
 
-    Args:
-        reward: [env, user]; one column where the critic rates the slot as a whole.
-        discount: [env].
-        next_q: [env, user], the target critic's.
-        next_weights: [env, user].
-
-    Returns:
-        [env, user].
+    The discount is [env]; all others, and what is returned, are [env, user], ``next_q`` the target
+    critic's.
     """
     return reward + (discount * active_mean(next_q, next_weights)).unsqueeze(1)
 
@@ -49,10 +35,7 @@ def decomposed_target(
 def td_loss(q: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Return the mean over slots of the mean over active users of ``δ²`` (scalar).
 
-    Args:
-        q: [env, user].
-        target: [env, user].
-        weights: [env, user].
+    All three are [env, user]; one column where the critic rates the slot as a whole.
     """
     return ((q - target).square() * weights).sum() / len(q)
 
@@ -60,11 +43,8 @@ def td_loss(q: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 def policy_loss(q: Tensor, weights: Tensor) -> Tensor:
     """Return the deterministic policy gradient's loss: minus the mean value of a slot (scalar).
 
-    Args:
-        q: [env, user], of the actor's own actions.
-        weights: [env, user].
-
-    Source: Silver et al. 2014; Lillicrap et al. 2016 (DDPG).
+    Both are [env, user], q of the actor's own actions. Source: Silver et al. 2014; Lillicrap et al.
+    2016 (DDPG).
     """
     return (q * weights).sum() / -len(q)
 

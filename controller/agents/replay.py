@@ -77,7 +77,8 @@ class Replay:
     def save(self, stem: Path) -> None:
         """Write everything to ``stem``.safetensors and ``stem``.json."""
         tensors = {name: array[: self._size] for name, array in self._arrays.items()}
-        checkpoint.write(stem, tensors, self._identity(), self._state())
+        state = {"size": self._size, "next": self._next, "rng": self._rng.bit_generator.state}
+        checkpoint.write(stem, tensors, self._identity(), state)
 
     def load(self, stem: Path) -> None:
         """Become what was saved, the next draw included.
@@ -96,6 +97,3 @@ class Replay:
             name: f"{array.dtype} {list(array.shape[1:])}" for name, array in self._arrays.items()
         }
         return {"kind": "replay", "capacity": self._capacity, **fields}
-
-    def _state(self) -> dict[str, object]:
-        return {"size": self._size, "next": self._next, "rng": self._rng.bit_generator.state}

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from controller.agents.ddqn import Ddqn, DdqnConfig
 from controller.agents.replay import Fields
+from protos.config import require
 
 HOLD = 1
 """The action that takes a model; 0 leaves it."""
@@ -49,8 +50,7 @@ class SequentialCache:
         capacity_bytes: int,
         rng: np.random.Generator,
     ) -> None:
-        if capacity_bytes <= 0:
-            raise ValueError(f"capacity_bytes must be > 0, got {capacity_bytes}")
+        require(capacity_bytes > 0, f"capacity_bytes must be > 0, got {capacity_bytes}")
         self._config = config
         self._sizes = np.asarray(model_bytes, np.int64)
         self._capacity = capacity_bytes

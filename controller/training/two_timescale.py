@@ -18,7 +18,7 @@ at the start of the next frame. Rewards are stored as they are and normalised wh
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,8 @@ class TwoTimescale:
             part.save(folder / name)
         state = {
             "num_frames": self.num_frames,
-            "frame_reward": self._frame_reward.state(),
-            "user_reward": self._user_reward.state(),
+            "frame_reward": asdict(self._frame_reward),
+            "user_reward": asdict(self._user_reward),
         }
         checkpoint.write(folder / "learning", {}, identity, state)
 
