@@ -5,9 +5,9 @@ whole, refused if it belongs to another configuration or other weights. Not: sum
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -118,6 +118,7 @@ class RealSample(msgspec.Struct, **_line, tag="real"):
 
 Sample = LoadSample | LatencySample | RateSample | QualitySample | FidSample | RealSample
 Line = Header | Sample
+_Kind = TypeVar("_Kind", bound=Sample)
 
 _decoder = msgspec.json.Decoder(Line)
 
@@ -158,6 +159,16 @@ def read(path: Path) -> list[Sample]:
     """
     samples = (line for line in _lines(path) if not isinstance(line, Header))
     return list({_identity(sample): sample for sample in samples}.values())
+
+
+def select(samples: Iterable[Sample], kind: type[_Kind], **fields: object) -> list[_Kind]:
+    """Return the samples of one kind whose fields have these values."""
+    return [
+        sample
+        for sample in samples
+        if isinstance(sample, kind)
+        and all(getattr(sample, name) == value for name, value in fields.items())
+    ]
 
 
 def image_path(folder: Path, model_id: str, num_steps: int, index: int) -> Path:

@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 from edge_node.config import ModelConfig
 from profiling import curves
 from profiling.measure.config import ProfileConfig
-from profiling.records import (
-    FORMAT,
-    Estimate,
-    LatencyFit,
-    ModelProfile,
-    Profile,
-    QualityFit,
-)
+from profiling.records import FORMAT, Estimate, LatencyFit, ModelProfile, Profile, QualityFit
 from profiling.samples import (
     FidSample,
     LatencySample,
@@ -28,6 +21,7 @@ from profiling.samples import (
     QualitySample,
     RealSample,
     Sample,
+    select,
 )
 from protos import seeds
 from protos.config import ConfigError
@@ -59,16 +53,14 @@ def summarise(
         ConfigError: a model's samples are not complete.
     """
     models = tuple(
-        _model_profile(
-            config, model, [s for s in samples if _model_of(s) == model.model_id], weights_sha256
-        )
+        _model_profile(config, model, samples, weights_sha256[model.model_id])
         for model in config.models
     )
-    fids = [sample for sample in samples if isinstance(sample, FidSample)]
-    real = next((sample for sample in samples if isinstance(sample, RealSample)), None)
-    if real is None:
+    fids, reals = select(samples, FidSample), select(samples, RealSample)
+    if not reals:
         raise ConfigError("the samples lack the scores of real images: run again")
-    scores = [mean for model in models for mean in _fit_of(model, "clip_score").mean]
+    real = reals[0]
+    scores = [mean for model in models for mean in model.fit("clip_score").mean]
     return Profile(
         format=FORMAT,
         manifest=manifest,
@@ -85,38 +77,25 @@ def summarise(
     )
 
 
-def _model_of(sample: Sample) -> str:
-    return "" if isinstance(sample, RealSample) else sample.model
-
-
-def _fit_of(model: ModelProfile, metric: str) -> QualityFit:
-    return next(fit for fit in model.quality if fit.metric == metric)
-
-
 def _model_profile(
-    config: ProfileConfig,
-    model: ModelConfig,
-    samples: Sequence[Sample],
-    weights_sha256: dict[str, str],
+    config: ProfileConfig, model: ModelConfig, samples: Sequence[Sample], weights_sha256: str
 ) -> ModelProfile:
-    steps = config.steps_of(model)
-    images = [sample for sample in samples if isinstance(sample, QualitySample)]
-    timed = [sample for sample in samples if isinstance(sample, LatencySample)]
-    loads = [sample for sample in samples if isinstance(sample, LoadSample)]
+    steps, name = config.steps_of(model), model.model_id
+    images = select(samples, QualitySample, model=name)
+    timed = select(samples, LatencySample, model=name)
+    loads = select(samples, LoadSample, model=name)
     if not images or not timed or {load.is_cold for load in loads} != {True, False}:
-        raise ConfigError(f"the samples of {model.model_id} are not complete: run again")
-    warm = [load for load in loads if not load.is_cold]
+        raise ConfigError(f"the samples of {name} are not complete: run again")
     metrics = _score_curves(config, images, steps)
-    fids = [sample for sample in samples if isinstance(sample, FidSample)]
-    if fids:
+    if fids := select(samples, FidSample, model=name):
         metrics.append(_fid_curve(model, fids, steps))
     joules = [s.energy_j / s.num_steps for s in timed if s.energy_j is not None and s.batch == 1]
     return ModelProfile(
-        model_id=model.model_id,
-        weights_sha256=weights_sha256[model.model_id],
+        model_id=name,
+        weights_sha256=weights_sha256,
         resident_bytes=max(load.resident_bytes for load in loads),
         load_cold_s=next(load.load_s for load in loads if load.is_cold),
-        load_warm_s=float(np.median([load.load_s for load in warm])),
+        load_warm_s=float(np.median([load.load_s for load in loads if not load.is_cold])),
         evict_s=float(np.median([load.evict_s for load in loads])),
         image_bytes=float(np.mean([image.image_bytes for image in images])),
         width_px=model.width_px,
@@ -125,7 +104,7 @@ def _model_profile(
         guidance_scale=model.default_guidance_scale,
         quality=tuple(_quality_fit(curve) for curve in metrics),
         latency=tuple(
-            _latency_fit(config, [s for s in timed if s.batch == batch], batch)
+            _latency_fit(config, select(timed, LatencySample, batch=batch), batch)
             for batch in sorted({s.batch for s in timed})
         ),
         exact_frac=_exact_frac(images, steps),
@@ -163,10 +142,10 @@ def _fid_curve(model: ModelConfig, fids: Sequence[FidSample], steps: tuple[int, 
 
 def _quality_fit(curve: _Curve) -> QualityFit:
     record = curves.LINEAR_SATURATION
-    point = curves.fit(record, curve.num_steps, curve.mean).knees()
+    knees = curves.fit(record, curve.num_steps, curve.mean).knees()
     fits = curves.fit_many(record, curve.num_steps, curve.replicates)
-    draws = np.array([fit.knees() for fit in fits])
-    a1, a2, a3, a4 = (_estimate(point[i], draws[:, i]) for i in range(4))
+    draws = np.array([fit.knees() for fit in fits]).T
+    a1, a2, a3, a4 = (_estimate(*one) for one in zip(knees, draws, strict=True))
     errors = {
         name: curves.held_out_rmse(family, curve.num_steps, curve.mean)
         for name, family in curves.FAMILIES.items()

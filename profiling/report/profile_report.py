@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiling import curves
-from profiling.records import Estimate, ModelProfile, Profile, QualityFit
+from profiling.records import Estimate, ModelProfile, Profile
 from profiling.report import figures, page
 from profiling.report.page import items, picture, plain, table
-from profiling.samples import QualitySample, Sample
+from profiling.samples import QualitySample, Sample, select
 
 _GRID_PROMPTS = 6
 _QUIET_RATIO = 1.5
@@ -27,7 +27,7 @@ def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> 
         out: folder that the files go to and that holds images/.
         took: how long this run lasted, in words.
     """
-    prompts = {s.index: s.prompt for s in samples if isinstance(s, QualitySample)}
+    prompts = {s.index: s.prompt for s in select(samples, QualitySample)}
     shown = sorted(prompts)[:_GRID_PROMPTS]
     pictures = {
         f"plot-{metric}.png": figures.quality(profile, metric) for metric in _metrics(profile)
@@ -57,10 +57,9 @@ def _opening(profile: Profile, took: str) -> list[str]:
     return [
         "# What a denoising step buys and costs",
         (
-            f"{_number(len(profile.models), 'model')} measured on {device}, {record.created_utc};"
-            f" this call took {took}. Every point of quality is a mean over {count} prompts, the"
-            f" same prompts and seeds for every model and step count. Square brackets hold"
-            f" {profile.confidence:.0%} bootstrap intervals."
+            f"Measured on {device}, {record.created_utc}; this call took {took}. Every point of"
+            f" quality is a mean over {count} prompts, the same prompts and seeds for every model"
+            f" and step count. Square brackets hold {profile.confidence:.0%} bootstrap intervals."
         ),
         items([_in_words(model) for model in profile.models]),
         table(head, [_summary_row(model) for model in profile.models]),
@@ -69,7 +68,7 @@ def _opening(profile: Profile, took: str) -> list[str]:
 
 def _in_words(model: ModelProfile) -> str:
     """Return in words what the two fitted curves give together."""
-    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    quality, latency = model.fit("clip_score"), model.latency[0]
     knee, most = quality.a3.value, max(quality.num_steps)
     at_knee, at_most = curves.affine([knee, most], latency.b1.value, latency.b2.value)
     if quality.a4.value <= quality.a2.value:
@@ -90,7 +89,7 @@ def _in_words(model: ModelProfile) -> str:
 
 
 def _summary_row(model: ModelProfile) -> list[str]:
-    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    quality, latency = model.fit("clip_score"), model.latency[0]
     return [
         model.model_id,
         f"{model.resident_bytes / 1e6:.1f}",
@@ -120,11 +119,7 @@ def _quality(profile: Profile) -> list[str]:
                 " shapes, sizes, places, background) is right, read from the pixels without any"
                 " net:"
             ),
-            _step_table(
-                profile,
-                "exact at steps",
-                lambda model: [f"{share:.0%}" for share in model.exact_frac],
-            ),
+            _step_table(profile, "exact at steps", lambda m: [f"{f:.0%}" for f in m.exact_frac]),
         ]
     if "fid" in _metrics(profile):
         real = profile.real_fid
@@ -154,7 +149,7 @@ def _metric(profile: Profile, metric: str) -> list[str]:
         _step_table(
             profile,
             "mean at steps",
-            lambda model: [f"{mean:.{digits}f}" for mean in _fit(model, metric).mean],
+            lambda model: [f"{mean:.{digits}f}" for mean in model.fit(metric).mean],
         ),
         picture(f"plot-{metric}.png", f"{figures.LABELS[metric]} against denoising steps"),
     ]
@@ -272,10 +267,6 @@ def _metrics(profile: Profile) -> list[str]:
     return [fit.metric for fit in profile.models[0].quality]
 
 
-def _fit(model: ModelProfile, metric: str) -> QualityFit:
-    return next(fit for fit in model.quality if fit.metric == metric)
-
-
 def _step_table(
     profile: Profile, title: str, cells_of: Callable[[ModelProfile], Sequence[str]]
 ) -> str:
@@ -340,7 +331,3 @@ def _load_table(profile: Profile) -> str:
 def _interval(estimate: Estimate, scale: float = 1.0) -> str:
     value, low, high = (scale * part for part in (estimate.value, estimate.low, estimate.high))
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
