@@ -40,9 +40,7 @@ def quality(profile: Profile, metric: str) -> bytes:
         dense = np.geomspace(min(fit.num_steps), max(fit.num_steps), 200)
         knees = (fit.a1.value, fit.a2.value, fit.a3.value, fit.a4.value)
         axes.plot(dense, curves.linear_saturation(dense, *knees), color=colour, lw=1.5)
-    real = {"clip_score": profile.real_clip_score, "fid": profile.real_fid}.get(
-        metric, profile.real_total_variation
-    )
+    real = getattr(profile, f"real_{metric}")
     if real is not None:
         axes.axhline(real, color="0.4", ls="--", lw=1, label="real images")
     axes.grid(alpha=0.25)

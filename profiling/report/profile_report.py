@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiling import curves
-from profiling.records import Estimate, ModelProfile, Profile
+from profiling.records import Estimate, LatencyFit, ModelProfile, Profile, QualityFit
 from profiling.report import figures, page
 from profiling.report.page import items, picture, plain, table
 from profiling.samples import QualitySample, Sample, select
@@ -165,7 +165,18 @@ def _fits(profile: Profile) -> list[str]:
             " metric's unit; the last column names the family that predicts best. Where another"
             " family predicts better, read the knees as a summary, not as a law."
         ),
-        _fit_table(profile),
+        table(
+            [
+                "model, metric",
+                "A1, steps",
+                "A2",
+                "A3, steps",
+                "A4",
+                "held-out error",
+                "best family",
+            ],
+            [_fit_row(model, fit) for model in profile.models for fit in model.quality],
+        ),
         (
             f"Quality in utilities is the CLIP score's curve, 0 at {profile.quality_worst:.2f} and"
             f" 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
@@ -175,6 +186,7 @@ def _fits(profile: Profile) -> list[str]:
 
 def _latency(profile: Profile) -> list[str]:
     sizes = ", ".join(str(fit.batch) for fit in profile.models[0].latency)
+    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
     return [
         "## Latency against denoising steps",
         (
@@ -182,11 +194,14 @@ def _latency(profile: Profile) -> list[str]:
             " are medians of repeats in mixed order; their bars reach from the 10th to the 90th"
             f" percentile. Batch sizes measured: {sizes}."
         ),
-        _latency_table(profile),
+        table(
+            ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"],
+            [_latency_row(model, fit) for model in profile.models for fit in model.latency],
+        ),
         picture("plot-latency.png", "seconds to generate against denoising steps"),
         *_disturbance(profile),
         "## Loading and size",
-        _load_table(profile),
+        table([*head, "J a step"], [_load_row(model) for model in profile.models]),
         (
             "Cold is the first load in a fresh process, the import of the model's classes included;"
             " the operating system may still hold the files in memory."
@@ -279,53 +294,29 @@ def _step_table(
     return table([title, *map(str, steps)], rows)
 
 
-def _fit_table(profile: Profile) -> str:
-    rows = []
-    for model in profile.models:
-        for fit in model.quality:
-            errors = fit.family_held_out_rmse
-            best = min(errors, key=lambda name: errors[name])
-            knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
-            winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
-            name = f"{model.model_id}, {fit.metric}"
-            rows.append([name, *knees, f"{fit.held_out_rmse:.3g}", winner])
-    head = ["model, metric", "A1, steps", "A2", "A3, steps", "A4", "held-out error", "best family"]
-    return table(head, rows)
+def _fit_row(model: ModelProfile, fit: QualityFit) -> list[str]:
+    errors = fit.family_held_out_rmse
+    best = min(errors, key=lambda name: errors[name])
+    knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
+    winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
+    return [f"{model.model_id}, {fit.metric}", *knees, f"{fit.held_out_rmse:.3g}", winner]
 
 
-def _latency_table(profile: Profile) -> str:
-    rows = [
-        [
-            model.model_id,
-            str(fit.batch),
-            _interval(fit.b1, 1000),
-            _interval(fit.b2, 1000),
-            f"{fit.held_out_rmse_s * 1000:.3g}",
-            str(fit.num_samples),
-        ]
-        for model in profile.models
-        for fit in model.latency
+def _latency_row(model: ModelProfile, fit: LatencyFit) -> list[str]:
+    times = [_interval(fit.b1, 1000), _interval(fit.b2, 1000), f"{fit.held_out_rmse_s * 1000:.3g}"]
+    return [model.model_id, str(fit.batch), *times, str(fit.num_samples)]
+
+
+def _load_row(model: ModelProfile) -> list[str]:
+    return [
+        model.model_id,
+        f"{model.resident_bytes / 1e6:.1f}",
+        f"{model.load_cold_s:.2f}",
+        f"{model.load_warm_s:.2f}",
+        f"{model.evict_s:.3f}",
+        f"{model.image_bytes / 1e3:.1f}",
+        "not reported" if model.energy_j is None else f"{model.energy_j:.3g}",
     ]
-    return table(
-        ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"], rows
-    )
-
-
-def _load_table(profile: Profile) -> str:
-    rows = [
-        [
-            model.model_id,
-            f"{model.resident_bytes / 1e6:.1f}",
-            f"{model.load_cold_s:.2f}",
-            f"{model.load_warm_s:.2f}",
-            f"{model.evict_s:.3f}",
-            f"{model.image_bytes / 1e3:.1f}",
-            "not reported" if model.energy_j is None else f"{model.energy_j:.3g}",
-        ]
-        for model in profile.models
-    ]
-    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
-    return table([*head, "J a step"], rows)
 
 
 def _interval(estimate: Estimate, scale: float = 1.0) -> str:
