@@ -81,7 +81,7 @@ class Loading:
 
     async def _measure(self, entries: Sequence[Entry]) -> dict[str, Any]:
         engine = DiffusersEngine(self.engine)
-        measured = []
+        measured: list[dict[str, Any]] = []
         for entry in entries:
             measured += await rates(engine, entry, self.repeats)
             sys.stderr.write(f"{entry.model_id}: measured\n")
@@ -90,31 +90,22 @@ class Loading:
         return {
             "manifest": asdict(manifest.collect(engine.device_name)),
             "settings": asdict(self) | {"out": str(self.out)},
-            "rates": [asdict(one) for one in measured],
+            "rates": measured,
             "delays": delayed,
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """One way of one model's bytes, and the limit beside it."""
+async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dict[str, Any]]:
+    """Return a model's loads from cold disk, warm disk and host memory, with their limits.
 
-    model_id: str
-    way: str
-    num_bytes: int
-    """Of the files for a read, of the weights in memory for a copy."""
-    limit_s: list[float]
-    load_s: list[float]
-
-
-async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rates]:
-    """Return a model's loads from cold disk, warm disk and host memory, with their limits."""
+    ``num_bytes`` is of the files for a read, of the weights in memory for a copy.
+    """
     await engine.load(entry)  # builds the nets
     await engine.evict(entry.model_id)
     files = sorted(Path(entry.location).rglob("*.safetensors"))
     target = memoryview(bytearray(max(file.stat().st_size for file in files)))
     num_bytes = sum(file.stat().st_size for file in files)
-    result = []
+    result: list[dict[str, Any]] = []
     for way, prepare in (("disk (cold) -> host", _drop_cached), ("disk (warm) -> host", _cache)):
         limit_s, load_s = [], []
         for _ in range(repeats):
@@ -125,7 +116,7 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rat
             await engine.stage(entry)
             load_s.append(time.perf_counter() - began_s)
             await engine.unstage(entry.model_id)
-        result.append(Rates(entry.model_id, way, num_bytes, limit_s, load_s))
+        result.append({"way": way, "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s})
     num_bytes = await engine.stage(entry)
     limit_s, load_s = [], []
     raw_copy = _copier(num_bytes, engine)
@@ -136,8 +127,10 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rat
         load_s.append(time.perf_counter() - began_s)
         await engine.evict(entry.model_id)
     await engine.unstage(entry.model_id)
-    result.append(Rates(entry.model_id, "host -> device", num_bytes, limit_s, load_s))
-    return result
+    result.append(
+        {"way": "host -> device", "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s}
+    )
+    return [{"model_id": entry.model_id, **one} for one in result]
 
 
 def _seconds(action: Callable[[], object]) -> float:

@@ -87,22 +87,6 @@ class Serving:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One backend's pass over all requests."""
-
-    contender: str
-    """Name of the backend."""
-    loop: str
-    """"closed" or "poisson"."""
-    throughput_hz: float
-    """Images a second, from the first submission to the last image."""
-    latency_s: list[float]
-    """Of each request, from its submission."""
-    deadline_frac: float
-    """Requests done within their deadline."""
-
-
 def jobs(settings: Serving) -> list[Job]:
     """Return the requests of a round: steps uniform, one in four without guidance."""
     rng = stream(settings.seed, "requests")
@@ -186,21 +170,24 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
         for serve in backends.values():
             await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
 
-        rounds: list[Round] = []
+        rounds: list[dict[str, Any]] = []
         images: dict[str, list[Images]] = {}
 
         def note(name: str, loop: str, answers: Answers) -> None:
             throughput_hz, latency_s, made = answers
+            measured = {"throughput_hz": throughput_hz, "latency_s": latency_s}
             in_time_frac = float(np.mean(np.less_equal(latency_s, limits_s)))
-            rounds.append(Round(name, loop, throughput_hz, latency_s, in_time_frac))
+            rounds.append(
+                {"contender": name, "loop": loop, **measured, "deadline_frac": in_time_frac}
+            )
             images.setdefault(name, made)
             sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
 
         for _ in range(settings.rounds):
             for name, serve in backends.items():
                 note(name, "closed", await closed_loop(serve, requests, settings.in_flight))
-        reached_hz = statistics.median(r.throughput_hz for r in rounds if r.contender == ENGINE)
-        rate_hz = settings.load_frac * reached_hz
+        reached_hz = [r["throughput_hz"] for r in rounds if r["contender"] == ENGINE]
+        rate_hz = settings.load_frac * statistics.median(reached_hz)
         rng = stream(settings.seed, "arrivals")
         for _ in range(settings.rounds):
             gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
@@ -214,7 +201,7 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
         "device": engine.device_name,
         "settings": asdict(settings) | {"out": str(settings.out)},
         "poisson_rate_hz": rate_hz,
-        "rounds": [asdict(r) for r in rounds],
+        "rounds": rounds,
         "ssim_min": {name: min(values) for name, values in ssim.items()},
         "engine_step_over_bare_denoiser": overhead,
     }

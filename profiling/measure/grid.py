@@ -15,7 +15,6 @@ from profiling.samples import (
     LoadSample,
     QualitySample,
     RateSample,
-    RealSample,
     Sample,
     select,
 )
@@ -119,11 +118,6 @@ def missing_distances(config: ProfileConfig, done: Sequence[Sample]) -> list[tup
     have = {(s.model, s.num_steps) for s in select(done, FidSample)}
     wanted = [(m.model_id, steps) for m in config.models for steps in config.steps_of(m)]
     return [one for one in wanted if one not in have]
-
-
-def has_real(done: Sequence[Sample]) -> bool:
-    """Return whether real images are scored."""
-    return bool(select(done, RealSample))
 
 
 def affordable_images(

@@ -117,8 +117,9 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
     """Append the FID of every (model, step count), and what the scorers give to real images."""
     path = folder / "samples.jsonl"
     done = samples.read(path)
+    has_real = bool(samples.select(done, samples.RealSample))
     if not config.scorer.reference:
-        if not grid.has_real(done):
+        if not has_real:
             samples.append(path, [_score_real(config, count)])
         return
     name, net = scorers.fid(config)
@@ -128,7 +129,7 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
     def distance(images: prompts.Images) -> float:
         return fid.frechet_distance(reference, features(images))
 
-    if not grid.has_real(done):
+    if not has_real:
         samples.append(path, [_score_real(config, count, name, distance)])
     rng = seeds.stream(config.seed, "bootstrap")  # the same prompts as in every other interval
     drawn = rng.integers(count, size=(config.bootstrap, count))

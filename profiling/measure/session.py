@@ -161,7 +161,7 @@ def _scoring_phases(
         if grid.missing_chunks(config, model, count, done):
             words = ("images", str(out), model.model_id, str(count))
             phases.append(Phase(f"{model.model_id}: images", words, _START_S + count * seconds))
-    if grid.missing_distances(config, done) or not grid.has_real(done):
+    if grid.missing_distances(config, done) or not samples.select(done, samples.RealSample):
         phases.append(Phase("distances", ("distances", str(out), str(count)), _DISTANCES_S))
     return phases
 
