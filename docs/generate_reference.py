@@ -70,13 +70,11 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("run", "report", "compare", "levers", "train", "evaluate", "sweep", "claims"),
     ),
     "profiling/fit_curves.py": ("profiling.fit_curves", ()),
+    "profiling.bench": ("profiling.bench.__main__", ("serving", "loading")),
 }
 _TOOLS = {
     "edge_node.zoo.train": "edge_node/zoo/train.py",
     "edge_node.zoo.evaluate": "edge_node/zoo/evaluate.py",
-    "profiling.bench": "profiling/bench/__main__.py",
-    "profiling.bench serving": "profiling/bench/serving.py",
-    "profiling.bench loading": "profiling/bench/loading.py",
     "protos.compile": "protos/compile.py",
 }
 _PROTO = (

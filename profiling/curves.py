@@ -54,15 +54,14 @@ def affine(steps: ArrayLike, b1: float, b2: float) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A shape ``w(steps; θ)`` and the θ worth starting from."""
+    """A shape ``w(steps; θ)`` and where its θ lie."""
 
     name: str
     num_theta: int
     shape: Callable[[Array, Array], Array]
     """(steps [s], theta [..., k]) -> w [..., s]."""
-    starts: Callable[[Array], Array]
-    """steps -> theta [n, k]."""
     bounds: Callable[[Array], tuple[float, float]]
+    """steps [s] -> the least and the most of every theta."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,10 @@ def _ramp(steps: Array, theta: Array) -> Array:
     return np.clip((steps - first) / np.maximum(second - first, _SAME), 0.0, 1.0)
 
 
-def _ramp_starts(steps: Array) -> Array:
+def _starts(family: Family, steps: Array) -> Array:
+    """Return the theta [n, k] worth starting from."""
+    if family is not LINEAR_SATURATION:
+        return np.geomspace(*family.bounds(steps), 4 * _GRID)[:, None]
     inner = np.geomspace(steps.min(), steps.max(), _GRID)
     knees = np.unique(np.concatenate([steps, inner]))
     first, second = (axis.ravel() for axis in np.meshgrid(knees, knees, indexing="ij"))
@@ -101,30 +103,17 @@ def _ramp_starts(steps: Array) -> Array:
     return np.asarray(pairs[np.argsort(pairs[:, 0] / pairs[:, 1], kind="stable")])
 
 
-def _scales(steps: Array) -> Array:
-    return np.geomspace(*_scale_bounds(steps), 4 * _GRID)[:, None]
-
-
-def _scale_bounds(steps: Array) -> tuple[float, float]:
-    return (0.1 * float(steps.min()), 4.0 * float(steps.max()))
-
-
 LINEAR_SATURATION = Family(
-    "linear_saturation", 2, _ramp, _ramp_starts, lambda s: (float(s.min()), float(s.max()))
+    "linear_saturation", 2, _ramp, lambda s: (float(s.min()), float(s.max()))
 )
 EXPONENTIAL = Family(
     "exponential",
     1,
     lambda steps, theta: 1.0 - np.exp(-steps / theta[..., 0, None]),
-    _scales,
-    _scale_bounds,
+    lambda s: (0.1 * float(s.min()), 4.0 * float(s.max())),
 )
 POWER = Family(
-    "power",
-    1,
-    lambda steps, theta: 1.0 - steps ** -theta[..., 0, None],
-    lambda _: np.geomspace(0.05, 5.0, 4 * _GRID)[:, None],
-    lambda _: (0.05, 5.0),
+    "power", 1, lambda steps, theta: 1.0 - steps ** -theta[..., 0, None], lambda _: (0.05, 5.0)
 )
 FAMILIES: Mapping[str, Family] = {
     family.name: family for family in (LINEAR_SATURATION, EXPONENTIAL, POWER)
@@ -142,7 +131,7 @@ def fit_many(family: Family, steps: ArrayLike, values: ArrayLike) -> list[Fit]:
         raise ValueError(f"a fit needs >= 3 different step counts >= 1, got {s.tolist()}")
     if rows.shape[1] != len(s) or not np.isfinite(rows).all():
         raise ValueError(f"values must be finite, one for each of {len(s)} step counts")
-    starts = family.starts(s)
+    starts = _starts(family, s)
     order = np.argsort(_errors(family.shape(s, starts)[None], rows), axis=1, kind="stable")
     thetas = [_refine(family, s, rows, starts[order[:, rank]]) for rank in range(_NUM_STARTS)]
     errors = [_errors(family.shape(s, theta[:, None]), rows)[:, 0] for theta in thetas]

@@ -92,6 +92,10 @@ class ModelProfile:
     energy_j: float | None = None
     """Median energy for a denoising step at batch 1; None where the device reports none."""
 
+    def fit(self, metric: str) -> QualityFit:
+        """Return the fit of a metric that was measured."""
+        return next(fit for fit in self.quality if fit.metric == metric)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:

@@ -5,9 +5,9 @@ whole, refused if it belongs to another configuration or other weights. Not: sum
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -33,6 +33,7 @@ class Header(msgspec.Struct, **_line, tag="header"):
 class LoadSample(msgspec.Struct, **_line, tag="load"):
     """One load and eviction."""
 
+    identity: ClassVar = ("model", "repeat")
     model: str
     repeat: int
     is_cold: bool
@@ -48,6 +49,7 @@ class LoadSample(msgspec.Struct, **_line, tag="load"):
 class LatencySample(msgspec.Struct, **_line, tag="latency"):
     """One timed generation of a batch."""
 
+    identity: ClassVar = ("model", "num_steps", "batch", "repeat")
     model: str
     num_steps: int
     batch: int
@@ -62,6 +64,7 @@ class LatencySample(msgspec.Struct, **_line, tag="latency"):
 class RateSample(msgspec.Struct, **_line, tag="rate"):
     """What a batch of quality images costs: plans how many are affordable."""
 
+    identity: ClassVar = ("model",)
     model: str
     seconds_per_step: float
     """For one image of a full batch."""
@@ -72,6 +75,7 @@ class RateSample(msgspec.Struct, **_line, tag="rate"):
 class QualitySample(msgspec.Struct, **_line, tag="quality"):
     """One generated and scored image."""
 
+    identity: ClassVar = ("model", "num_steps", "index")
     model: str
     num_steps: int
     guidance: float
@@ -94,6 +98,7 @@ class QualitySample(msgspec.Struct, **_line, tag="quality"):
 class FidSample(msgspec.Struct, **_line, tag="fid"):
     """The distance of one model's images at one step count, and its bootstrap."""
 
+    identity: ClassVar = ("model", "num_steps")
     model: str
     num_steps: int
     num_samples: int
@@ -106,6 +111,7 @@ class FidSample(msgspec.Struct, **_line, tag="fid"):
 class RealSample(msgspec.Struct, **_line, tag="real"):
     """Who judged, and what they give to real images of the same prompts: how good one can be."""
 
+    identity: ClassVar = ()
     clip_scorer: str
     fid_scorer: str
     """Empty where FID is left out."""
@@ -118,6 +124,7 @@ class RealSample(msgspec.Struct, **_line, tag="real"):
 
 Sample = LoadSample | LatencySample | RateSample | QualitySample | FidSample | RealSample
 Line = Header | Sample
+_Kind = TypeVar("_Kind", bound=Sample)
 
 _decoder = msgspec.json.Decoder(Line)
 
@@ -151,13 +158,26 @@ def start(path: Path, header: Header) -> None:
 
 
 def read(path: Path) -> list[Sample]:
-    """Return every sample after the header, each once.
+    """Return every sample after the header; of those with one identity, the last.
 
     Raises:
         ConfigError: no such file, or a damaged line, by its number.
     """
-    samples = (line for line in _lines(path) if not isinstance(line, Header))
-    return list({_identity(sample): sample for sample in samples}.values())
+    found: dict[tuple[object, ...], Sample] = {}
+    for line in _lines(path):
+        if not isinstance(line, Header):
+            found[type(line), *(getattr(line, name) for name in line.identity)] = line
+    return list(found.values())
+
+
+def select(samples: Iterable[Sample], kind: type[_Kind], **fields: object) -> list[_Kind]:
+    """Return the samples of one kind whose fields have these values."""
+    return [
+        sample
+        for sample in samples
+        if isinstance(sample, kind)
+        and all(getattr(sample, name) == value for name, value in fields.items())
+    ]
 
 
 def image_path(folder: Path, model_id: str, num_steps: int, index: int) -> Path:
@@ -212,17 +232,3 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, object]]:
             yield from _leaves(inner, f"{key}[{index}]")
     else:
         yield key, value
-
-
-_KEYS: dict[type, tuple[str, ...]] = {
-    LoadSample: ("model", "repeat"),
-    LatencySample: ("model", "num_steps", "batch", "repeat"),
-    RateSample: ("model",),
-    QualitySample: ("model", "num_steps", "index"),
-    FidSample: ("model", "num_steps"),
-    RealSample: (),
-}
-
-
-def _identity(sample: Sample) -> tuple[object, ...]:
-    return (type(sample), *(getattr(sample, name) for name in _KEYS[type(sample)]))

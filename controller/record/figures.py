@@ -11,24 +11,19 @@ from controller.record.summary import Summary
 from profiling.report import page
 
 _CAUSE_COLOURS = ("#9aa5b1", "#c98a1b", "#d1495b", "#8a5aa8", "#1b6ca8", "#444444", "#3a8f5c")
-_ENDINGS = {
-    "edge": "#3a8f5c",
-    "cloud": "#1b6ca8",
-    "rejected": "#c98a1b",
-    "failed": "#d1495b",
-}
+_ENDINGS = {"edge": "#3a8f5c", "cloud": "#1b6ca8", "rejected": "#c98a1b", "failed": "#d1495b"}
 
 
 def latency(groups: Mapping[str, Summary]) -> bytes:
     """Return a PNG of the mean latency of each group, split by cause."""
-    figure, axes = page.axes(8.0, 1.2 + 0.5 * len(groups))
+    height_in = 1.2 + 0.5 * len(groups)
+    figure, axes = page.axes(8.0, height_in, "mean latency of served requests, s")
     left = np.zeros(len(groups))
     for cause, colour in zip(CAUSES, _CAUSE_COLOURS, strict=True):
         width = np.nan_to_num([group.by_cause[cause] for group in groups.values()])
         axes.barh(list(groups), width, left=left, color=colour, label=cause.removesuffix("_s"))
         left = left + width
     axes.invert_yaxis()
-    axes.set_xlabel("mean latency of served requests, s")
     axes.legend(frameon=False, ncols=len(CAUSES), loc="lower center", bbox_to_anchor=(0.45, 1.0))
     return page.png(figure)
 
@@ -45,7 +40,8 @@ def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: in
         counts[row.role if row.status == "served" else row.status][index] += 1
         utilities[index].append(row.utility or 0.0)
     slots = np.arange(1, count + 1)
-    figure, axes = page.axes(8.0, 2.9)
+    x_label = "slot (dotted: a new frame, a new caching decision)"
+    figure, axes = page.axes(8.0, 2.9, x_label, "requests")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     base = np.zeros(count)
@@ -55,8 +51,6 @@ def timeline(rows: Sequence[RequestRecord], num_frames: int, slots_per_frame: in
         base = base + counts[ending]
     for frame in range(1, num_frames):
         axes.axvline(frame * slots_per_frame + 0.5, color="0.6", lw=0.8, ls=":")
-    axes.set_xlabel("slot (dotted: a new frame, a new caching decision)")
-    axes.set_ylabel("requests")
     right = axes.twinx()
     known = [index for index in range(count) if utilities[index]]
     means = [float(np.mean(utilities[index])) for index in known]

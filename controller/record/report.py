@@ -45,6 +45,8 @@ def write(folder: Path) -> Path:
 
 def _overview(folder: Path, config: RunConfig, rows: Sequence[RequestRecord]) -> list[str]:
     whole = summarise(rows)
+    gains = (f"{whole.utility:.3f}", f"{whole.hit_frac:.0%}")
+    times = [f"{time_s:.2f} s" for time_s in (whole.total_s, whole.median_s, whole.p95_s)]
     seconds = config.num_slots * config.slot_s
     timeline = figures.timeline(rows, config.num_frames, config.slots_per_frame)
     (folder / "plot-timeline.png").write_bytes(timeline)
@@ -59,17 +61,7 @@ def _overview(folder: Path, config: RunConfig, rows: Sequence[RequestRecord]) ->
         ),
         table(
             ["utility", "hit ratio", "mean latency", "median", "95 %", "mean quality", "steps"],
-            [
-                [
-                    f"{whole.utility:.3f}",
-                    f"{whole.hit_frac:.0%}",
-                    f"{whole.total_s:.2f} s",
-                    f"{whole.median_s:.2f} s",
-                    f"{whole.p95_s:.2f} s",
-                    f"{whole.quality:.3f}",
-                    f"{whole.num_steps:.1f}",
-                ]
-            ],
+            [[*gains, *times, f"{whole.quality:.3f}", f"{whole.num_steps:.1f}"]],
         ),
         (
             "Utility is the mean over all requests of "
@@ -79,10 +71,7 @@ def _overview(folder: Path, config: RunConfig, rows: Sequence[RequestRecord]) ->
             "quality at that reference latency. Hit ratio: the share of the served requests that "
             "an edge node served from its cache; the others went to the cloud."
         ),
-        picture(
-            "plot-timeline.png",
-            "How the requests of each slot ended, and their mean utility (measured)",
-        ),
+        picture("plot-timeline.png", "How each slot's requests ended, and their mean utility"),
     ]
     if whole.num_retried:
         blocks.append(
@@ -96,10 +85,8 @@ def _latency(folder: Path, rows: Sequence[RequestRecord]) -> list[str]:
     served = [row for row in rows if row.status == "served"]
     if not served:
         return ["## Latency by cause", "No request was served."]
-    groups = {"all": summarise(served)}
-    groups |= {
-        key[0]: summarise(some) for key, some in grouped(served, lambda r: (r.role,)).items()
-    }
+    by_role = grouped(served, lambda row: (row.role,))
+    groups = {"all": summarise(served)} | {k[0]: summarise(some) for k, some in by_role.items()}
     (folder / "plot-latency.png").write_bytes(figures.latency(groups))
     return [
         "## Latency by cause",
@@ -109,59 +96,38 @@ def _latency(folder: Path, rows: Sequence[RequestRecord]) -> list[str]:
         ),
         table(
             ["mean seconds", "requests", *(cause.removesuffix("_s") for cause in CAUSES), "total"],
-            [
-                [
-                    name,
-                    str(group.num_served),
-                    *(f"{group.by_cause[cause]:.3f}" for cause in CAUSES),
-                    f"{group.total_s:.3f}",
-                ]
-                for name, group in groups.items()
-            ],
+            [_cause_cells(name, group) for name, group in groups.items()],
         ),
         picture("plot-latency.png", "Mean latency split by cause"),
     ]
 
 
+def _cause_cells(name: str, group: Summary) -> list[str]:
+    seconds = [*(group.by_cause[cause] for cause in CAUSES), group.total_s]
+    return [name, str(group.num_served), *(f"{one:.3f}" for one in seconds)]
+
+
 def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[str]:
-    head = [
-        "model",
-        "node",
-        "served",
-        "mean steps",
-        "quality",
-        "utility",
-        "generate, s",
-        "total, s",
-    ]
     served = [row for row in rows if row.status == "served"]
-    body = [
-        [*key, *_model_cells(summarise(some))]
-        for key, some in grouped(served, lambda row: (row.model_id, row.node_id)).items()
-    ]
+    by_model = grouped(served, lambda row: (row.model_id, row.node_id))
     counts = Counter(row.node_id for row in served)
+    node_rows = []
+    for node in nodes:
+        size, state = f"{node.capacity_bytes / 1e6:.1f}", "answers" if node.is_alive else "lost"
+        cells = [node.node_id, node.role, node.device, size, str(counts[node.node_id]), state]
+        node_rows.append(cells)
+    head = ["model", "node", "served", "mean steps", "quality", "utility"]
     blocks = [
         "## Models and nodes",
-        table(head, body),
         table(
-            ["node", "role", "device", "MB for models", "served", "at the end"],
-            [
-                [
-                    node.node_id,
-                    node.role,
-                    node.device,
-                    f"{node.capacity_bytes / 1e6:.1f}",
-                    str(counts[node.node_id]),
-                    "answers" if node.is_alive else "lost",
-                ]
-                for node in nodes
-            ],
+            [*head, "generate, s", "total, s"],
+            [[*key, *_model_cells(summarise(some))] for key, some in by_model.items()],
         ),
+        table(["node", "role", "device", "MB for models", "served", "at the end"], node_rows),
     ]
-    reasons = Counter(
-        (row.status, row.reason) for row in rows if row.status in ("rejected", "failed")
-    )
-    if reasons:
+    lost = [row for row in rows if row.status in ("rejected", "failed")]
+    if lost:
+        reasons = Counter((row.status, row.reason) for row in lost)
         blocks += [
             "Requests that got no image, and why:",
             table(
@@ -173,14 +139,8 @@ def _tables(rows: Sequence[RequestRecord], nodes: Sequence[NodeRecord]) -> list[
 
 
 def _model_cells(group: Summary) -> list[str]:
-    return [
-        str(group.num_served),
-        f"{group.num_steps:.1f}",
-        f"{group.quality:.3f}",
-        f"{group.utility:.3f}",
-        f"{group.by_cause['generate_s']:.3f}",
-        f"{group.total_s:.3f}",
-    ]
+    means = (group.quality, group.utility, group.by_cause["generate_s"], group.total_s)
+    return [str(group.num_served), f"{group.num_steps:.1f}", *(f"{mean:.3f}" for mean in means)]
 
 
 def _decisions(

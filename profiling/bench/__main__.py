@@ -1,25 +1,20 @@
-"""The benchmarks beside the profile.
+"""The benchmarks beside the profile: ``python -m profiling.bench`` lists them."""
 
-    python -m profiling.bench serving     ways to serve one model, side by side
-    python -m profiling.bench loading     loads against this machine's limits, and the soak test
-
-Each lists its options with --help. Exit codes: 0 done, 2 bad usage.
-"""
-
-import importlib
 import sys
 
 from edge_node import runtime
+from protos import command_line
+
+VERBS = {
+    "serving": ("profiling.bench.serving:Serving", "compare ways to serve one model"),
+    "loading": ("profiling.bench.loading:Loading", "loads against this machine's limits; the soak"),
+}
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    if len(sys.argv) < 2 or sys.argv[1] not in ("serving", "loading"):
-        print(__doc__, file=sys.stderr)
-        return 2
-    runtime.prepare()
-    name = f"profiling.bench.{sys.argv[1]}"
-    return importlib.import_module(name).main(sys.argv[2:])  # torch, once it is prepared for
+    runtime.prepare()  # before a benchmark's module imports torch
+    return command_line.main("profiling.bench", "Benchmarks beside the profile.", VERBS, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The ways to serve a model that ``serving.py`` compares: pipelines, engine, node.
+"""The ways to serve a model that benchmarks compare: pipelines, engine, node.
 
-Responsible for one async function each, from a job to its image. Not: clocks and statistics.
+Responsible for one async function each, from a job to its image. Not: statistics.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from contextlib import aclosing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,8 +24,9 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import denoising, families, samplers
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import Job, image_of
-from profiling.measure.subject import Images, PipelineBackend
+from edge_node.engine.interface import Job, StepDone, image_of
+from profiling.measure.prompts import Images
+from profiling.measure.subject import PipelineBackend
 from protos.clients import EdgeNodeClient
 from protos.messages import GenerateRequest, ImageChunk
 
@@ -34,15 +36,8 @@ Serve: TypeAlias = Callable[[Job], Awaitable[Images]]
 class Pipeline:
     """diffusers as it comes: one request at a time, or all that wait in one padded batch."""
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        engine: EngineConfig,
-        device: str,
-        max_batch: int,
-        thread: DeviceThread,
-    ) -> None:
-        self._backend = PipelineBackend(model, replace(engine, device=device))
+    def __init__(self, backend: PipelineBackend, max_batch: int, thread: DeviceThread) -> None:
+        self._backend = backend
         self._max_batch = max_batch
         self._thread = thread
         self._device = asyncio.Lock()
@@ -63,7 +58,8 @@ class Pipeline:
         async with self._device:
             if not done.done():
                 await asyncio.sleep(0)  # whoever is submitted at this moment comes along
-                mates = [w for w in self._waiting if _alike(w[0], job)][: self._max_batch]
+                mates = [w for w in self._waiting if w[0].guidance_scale == job.guidance_scale]
+                mates = mates[: self._max_batch]
                 if (job, done) not in mates:
                     mates[-1] = (job, done)
                 self._waiting = [waiting for waiting in self._waiting if waiting not in mates]
@@ -98,8 +94,10 @@ class Pipeline:
             return (time.perf_counter() - began_s) / job.num_steps
 
 
-def _alike(one: Job, other: Job) -> bool:
-    return one.guidance_scale == other.guidance_scale
+async def step_ends_s(engine: DiffusersEngine, job: Job) -> list[float]:
+    """Return when each step of a request ended, by ``time.perf_counter``."""
+    async with aclosing(engine.generate(job)) as events:
+        return [time.perf_counter() async for event in events if isinstance(event, StepDone)]
 
 
 def by_engine(engine: DiffusersEngine) -> Serve:
@@ -136,11 +134,14 @@ async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNo
     """Run a node with the model in a process of its own; yield a client."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "node.toml"
-        tables = {"engine": asdict(engine), "cache": {"capacity_bytes": 10**12}}
+        tables = {
+            "[engine]": asdict(engine),
+            "[cache]": {"capacity_bytes": 10**12},
+            "[[models]]": asdict(model),
+        }
         lines = ['address = "127.0.0.1:0"']
         for name, table in tables.items():
-            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
-        lines += ["[[models]]", *(f"{k} = {json.dumps(v)}" for k, v in asdict(model).items())]
+            lines += [name, *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
         file.write_text("\n".join(lines) + "\n")
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "edge_node", "serve", "--config", str(file)),

@@ -1,50 +1,51 @@
-r"""Measure loads against this machine's limits, what they cost other models, and whether they leak.
+"""Loads beside the machine's limits for the same bytes, and what they cost a running model.
 
-    python -m profiling.bench loading                    the zoo, a minute
-    python -m profiling.bench loading --full-size        SD 1.5's UNet, random weights, 3.4 GB
-    python -m profiling.bench loading --soak-cycles 1000  load, generate, evict: does memory grow?
-
-Disk -> host is compared with a plain sequential read of the same files into memory that is there
-already, from a cold page cache (posix_fadvise DONTNEED) and from a warm one; host -> device with a
-plain copy of as many bytes: pinned memory to the GPU, or one new block of memory to another on a
-CPU. Repeats alternate between limit and load, so that a busy machine hits both alike.
-Writes loading.json and loading.md, or soak.json, soak.md and soak.png.
+Responsible for measuring and stating both. Not: memory over many loads (soak.py).
 """
 
 import asyncio
-import json
 import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import tyro
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import StepDone
 from edge_node.engine.weights import blank, copy
-from profiling.bench import soak
+from profiling.bench import results, soak
+from profiling.bench.backends import step_ends_s
 from profiling.bench.sd15_shape import write_full_size
 from profiling.report import page
 from protos import logs, manifest
-
-_ZOO = ("scene-nano", "scene-small", "scene-base")
+from protos.config import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """What to load, and how often."""
+class Loading:
+    """Measure loads beside this machine's limits, what they cost other models, and if they leak.
 
-    zoo: tuple[str, ...] = _ZOO
+    $ python -m profiling.bench loading                     the zoo, a minute
+    $ python -m profiling.bench loading --full-size         SD 1.5's UNet, random weights, 3.4 GB
+    $ python -m profiling.bench loading --soak-cycles 1000  load, generate, evict: does memory grow?
+
+    Disk -> host is compared with a plain sequential read of the same files into memory that is
+    there already, from a cold page cache (posix_fadvise DONTNEED) and from a warm one; host ->
+    device with a plain copy of as many bytes: pinned memory to the GPU, or one new block of memory
+    to another on a CPU. Repeats alternate between limit and load, so that a busy machine hits both
+    alike.
+    Writes loading.json and loading.md, or soak.json, soak.md and soak.png.
+    """
+
+    zoo: tuple[str, ...] = ("scene-nano", "scene-small", "scene-base")
     """Models of the zoo; the first one runs while the last one loads."""
     full_size: bool = False
     """Also an untrained UNet of SD 1.5's size, written to a temporary folder."""
@@ -59,27 +60,52 @@ class Settings:
     out: Path = Path("runs/loading")
     """Folder of the results."""
 
+    def __call__(self) -> int:
+        """Measure; write and print the results."""
+        logs.setup("WARNING")
+        models = [ModelConfig(model_id=name, source=f"builtin:{name}") for name in self.zoo]
+        if self.soak_cycles:
+            record = asyncio.run(soak.run(Catalog(models), self.engine, self.soak_cycles))
+            results.write(self.out, "soak", record, [soak.verdict(record)])
+            soak.draw(record, self.out / "soak.png")
+            return 0
+        if len(models) + self.full_size < 2:
+            raise ConfigError(f"--zoo: one model runs while another loads, got {len(models)}")
+        with tempfile.TemporaryDirectory() as folder:
+            if self.full_size:
+                write_full_size(Path(folder) / "full-size")
+                models.append(ModelConfig(model_id="full-size", source="folder:full-size"))
+            record = asyncio.run(self._measure(list(Catalog(models, [Path(folder)]))))
+        results.write(self.out, "loading", record, table(record))
+        return 0
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """One way of one model's bytes, and the limit beside it."""
+    async def _measure(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        engine = DiffusersEngine(self.engine)
+        measured: list[dict[str, Any]] = []
+        for entry in entries:
+            measured += await rates(engine, entry, self.repeats)
+            sys.stderr.write(f"{entry.model_id}: measured\n")
+        delayed = await delays(engine, entries[0], entries[-1], self.steps_s)
+        await engine.close()
+        return {
+            "manifest": asdict(manifest.collect(engine.device_name)),
+            "settings": asdict(self) | {"out": str(self.out)},
+            "rates": measured,
+            "delays": delayed,
+        }
 
-    model_id: str
-    way: str
-    num_bytes: int
-    """Of the files for a read, of the weights in memory for a copy."""
-    limit_s: list[float]
-    load_s: list[float]
 
+async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dict[str, Any]]:
+    """Return a model's loads from cold disk, warm disk and host memory, with their limits.
 
-async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rates]:
-    """Return a model's loads from cold disk, warm disk and host memory, with their limits."""
+    ``num_bytes`` is of the files for a read, of the weights in memory for a copy.
+    """
     await engine.load(entry)  # builds the nets
     await engine.evict(entry.model_id)
-    files = _weight_files(entry)
+    files = sorted(Path(entry.location).rglob("*.safetensors"))
     target = memoryview(bytearray(max(file.stat().st_size for file in files)))
     num_bytes = sum(file.stat().st_size for file in files)
-    result = []
+    result: list[dict[str, Any]] = []
     for way, prepare in (("disk (cold) -> host", _drop_cached), ("disk (warm) -> host", _cache)):
         limit_s, load_s = [], []
         for _ in range(repeats):
@@ -90,7 +116,7 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rat
             await engine.stage(entry)
             load_s.append(time.perf_counter() - began_s)
             await engine.unstage(entry.model_id)
-        result.append(Rates(entry.model_id, way, num_bytes, limit_s, load_s))
+        result.append({"way": way, "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s})
     num_bytes = await engine.stage(entry)
     limit_s, load_s = [], []
     raw_copy = _copier(num_bytes, engine)
@@ -101,14 +127,10 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[Rat
         load_s.append(time.perf_counter() - began_s)
         await engine.evict(entry.model_id)
     await engine.unstage(entry.model_id)
-    result.append(Rates(entry.model_id, "host -> device", num_bytes, limit_s, load_s))
-    return result
-
-
-def _weight_files(entry: Entry) -> list[Path]:
-    if entry.folder is None:
-        raise ValueError(f"{entry.model_id} is no folder")
-    return sorted(entry.folder.rglob("*.safetensors"))
+    result.append(
+        {"way": "host -> device", "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s}
+    )
+    return [{"model_id": entry.model_id, **one} for one in result]
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -154,17 +176,10 @@ def _copier(num_bytes: int, engine: DiffusersEngine) -> Callable[[], object]:
 
 async def step_times(engine: DiffusersEngine, entry: Entry, until_s: float) -> list[float]:
     """Return the seconds between steps of one model, one request after another."""
-    taken_s = []
+    taken_s: list[float] = []
     end_s = time.perf_counter() + until_s
     while time.perf_counter() < end_s:
-        last_s = None
-        async with aclosing(engine.generate(soak.job_of(entry, 50))) as events:
-            async for event in events:
-                if isinstance(event, StepDone):
-                    now_s = time.perf_counter()
-                    if last_s is not None:
-                        taken_s.append(now_s - last_s)
-                    last_s = now_s
+        taken_s += np.diff(await step_ends_s(engine, soak.job_of(entry, 50))).tolist()
     return taken_s
 
 
@@ -201,48 +216,29 @@ async def _load_for_ever(engine: DiffusersEngine, entry: Entry, loads_s: list[fl
         await asyncio.sleep(0.05)
 
 
-async def measure(settings: Settings, catalog: Catalog) -> dict[str, Any]:
-    """Measure every model; return the record."""
-    engine = DiffusersEngine(settings.engine)
-    entries = list(catalog)
-    measured = []
-    for entry in entries:
-        measured += await rates(engine, entry, settings.repeats)
-        sys.stderr.write(f"{entry.model_id}: measured\n")
-    delayed = await delays(engine, entries[0], entries[-1], settings.steps_s)
-    await engine.close()
-    return {
-        "manifest": asdict(manifest.collect(engine.device_name)),
-        "settings": asdict(settings) | {"out": str(settings.out)},
-        "rates": [asdict(one) for one in measured],
-        "delays": delayed,
-    }
-
-
-def table(record: dict[str, Any]) -> str:
-    """Return the figures as Markdown: medians, and their spread over repeats."""
+def table(record: dict[str, Any]) -> list[str]:
+    """Return the figures as blocks of Markdown: medians, and their spread over repeats."""
     rates_rows = [
         [
             one["model_id"],
             one["way"],
             f"{one['num_bytes'] / 1e6:.0f}",
-            _gbps(one["num_bytes"], one["limit_s"]),
-            _gbps(one["num_bytes"], one["load_s"]),
+            results.spread([one["num_bytes"] / s / 1e9 for s in one["limit_s"]]),
+            results.spread([one["num_bytes"] / s / 1e9 for s in one["load_s"]]),
             f"{statistics.median(one['limit_s']) / statistics.median(one['load_s']):.2f}",
         ]
         for one in record["rates"]
     ]
     delayed, delay_rows = record["delays"], []
-    for way in ("alone", "disk", "host"):
+    for way, name in (("alone", "none"), ("disk", "from disk"), ("host", "from host")):
         steps_ms = sorted(1e3 * s for s in delayed[way]["step_s"])
         loads_ms = [1e3 * s for s in delayed[way].get("load_s", [])]
         shown = [statistics.median(steps_ms), steps_ms[int(0.95 * len(steps_ms))], steps_ms[-1]]
         load = f"{statistics.median(loads_ms):.1f}" if loads_ms else ""
-        name = "none" if way == "alone" else f"from {way}"
-        cells = [*(f"{ms:.1f}" for ms in shown), str(len(loads_ms)), load]
-        delay_rows.append([name, str(len(steps_ms)), *cells])
+        times = [f"{ms:.1f}" for ms in shown]
+        delay_rows.append([name, str(len(steps_ms)), *times, str(len(loads_ms)), load])
     head = ["loads", "steps", "median", "p95", "longest", "loads done", "a load takes"]
-    blocks = [
+    return [
         f"On {record['manifest']['device']} ({record['manifest']['cpu']}), medians "
         f"(least to most) of {record['settings']['repeats']} repeats; ratio: limit's seconds "
         "over the load's.",
@@ -251,39 +247,3 @@ def table(record: dict[str, Any]) -> str:
         "over, milliseconds:",
         page.table(head, delay_rows),
     ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _gbps(num_bytes: int, taken_s: Sequence[float]) -> str:
-    found = sorted(num_bytes / s / 1e9 for s in taken_s)
-    return f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
-
-
-def _write(settings: Settings, name: str, record: dict[str, Any], text: str) -> None:
-    settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
-    (settings.out / f"{name}.md").write_text(text)
-    sys.stdout.write(text)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line; return the exit code."""
-    prog = "python -m profiling.bench loading"
-    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
-    logs.setup("WARNING")
-    models = [ModelConfig(model_id=name, source=f"builtin:{name}") for name in settings.zoo]
-    if settings.soak_cycles:
-        record = asyncio.run(soak.run(Catalog(models), settings.engine, settings.soak_cycles))
-        _write(settings, "soak", record, soak.table(record))
-        soak.draw(record, settings.out / "soak.png")
-        return 0
-    if len(models) + settings.full_size < 2:
-        sys.stderr.write(f"--zoo: one model runs while another loads, got {len(models)}\n")
-        return 2
-    with tempfile.TemporaryDirectory() as folder:
-        if settings.full_size:
-            write_full_size(Path(folder) / "full-size")
-            models.append(ModelConfig(model_id="full-size", source="folder:full-size"))
-        record = asyncio.run(measure(settings, Catalog(models, [Path(folder)])))
-    _write(settings, "loading", record, table(record))
-    return 0

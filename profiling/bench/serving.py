@@ -1,52 +1,56 @@
-r"""Compare ways to serve one model, side by side in one run: throughput, latency, same images.
+"""Ways to serve one model, side by side in one run.
 
-    python -m profiling.bench serving                             the zoo's scene-base, some minutes
-    python -m profiling.bench serving --model.source hub:OWNER/NAME \
-        --model.width-px 512 --model.height-px 512             any model of a known family
-
-Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
-wait, padded to the longest step count among them; (c) the edge node's engine in this process;
-(d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
-counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson arrivals.
-Rounds alternate between backends, so that a busy machine hits all of them alike.
-Writes serving.json, serving.md and serving.png.
+Responsible for the requests, both loops, and stating what came of them. Not: serving (backends.py).
 """
 
 import asyncio
-import json
 import statistics
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import Job, StepDone
+from edge_node.engine.interface import Job
 from edge_node.zoo import scenes
-from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node
-from profiling.measure.subject import Images
+from profiling.bench import results
+from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node, step_ends_s
+from profiling.measure.prompts import Images
+from profiling.measure.subject import PipelineBackend
 from profiling.report import page
 from protos import logs, manifest
 from protos.seeds import stream
 
 PIPELINE, PADDED, ENGINE, REMOTE = "pipeline", "padded batches", "engine", "engine over gRPC"
 OVERHEAD_ROUNDS = 15
+Answers: TypeAlias = tuple[float, list[float], list[Images]]
+"""Throughput (1/s), and each request's latency (s) and image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """The model, the requests and the load."""
+class Serving:
+    r"""Compare ways to serve one model, side by side: throughput, latency, same images.
+
+    $ python -m profiling.bench serving                          the zoo's scene-base, some minutes
+    $ python -m profiling.bench serving --model.source hub:OWNER/NAME \
+          --model.width-px 512 --model.height-px 512             any model of a known family
+
+    Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
+    wait, padded to the longest step count among them; (c) the edge node's engine in this process;
+    (d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
+    counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson
+    arrivals. Rounds alternate between backends, so that a busy machine hits all of them alike.
+    Writes serving.json, serving.md and serving.png.
+    """
 
     model: ModelConfig = field(
         default_factory=lambda: ModelConfig(model_id="scene-base", source="builtin:scene-base")
@@ -73,24 +77,17 @@ class Settings:
     out: Path = Path("runs/serving")
     """Folder of the results."""
 
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One backend's pass over all requests."""
-
-    contender: str
-    """Name of the backend."""
-    loop: str
-    """"closed" or "poisson"."""
-    throughput_hz: float
-    """Images a second, from the first submission to the last image."""
-    latency_s: list[float]
-    """Of each request, from its submission."""
-    deadline_frac: float
-    """Requests done within their deadline."""
+    def __call__(self) -> int:
+        """Measure; write and print the results."""
+        logs.setup("WARNING")
+        engine = DiffusersEngine(self.engine)
+        record = engine.thread.run(compare(self, engine))
+        results.write(self.out, "serving", record, table(record))
+        draw(record, self.out / "serving.png")
+        return 0
 
 
-def jobs(settings: Settings) -> list[Job]:
+def jobs(settings: Serving) -> list[Job]:
     """Return the requests of a round: steps uniform, one in four without guidance."""
     rng = stream(settings.seed, "requests")
     drawn = scenes.draw(rng, settings.num_requests, "held-out")
@@ -108,10 +105,8 @@ def jobs(settings: Settings) -> list[Job]:
     ]
 
 
-async def closed_loop(
-    serve: Serve, requests: Sequence[Job], in_flight: int
-) -> tuple[float, list[float], list[Images]]:
-    """Return throughput (1/s), latencies (s) and images; a request follows where one ends."""
+async def closed_loop(serve: Serve, requests: Sequence[Job], in_flight: int) -> Answers:
+    """Serve a fixed number of requests at a time: one follows where another ends."""
     left = iter(enumerate(requests))
     images: list[Any] = [None] * len(requests)
     latency_s = [0.0] * len(requests)
@@ -127,10 +122,8 @@ async def closed_loop(
     return len(requests) / (time.perf_counter() - began_s), latency_s, images
 
 
-async def poisson(
-    serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]
-) -> tuple[float, list[float], list[Images]]:
-    """Return what ``closed_loop`` returns, for requests that come without being asked."""
+async def poisson(serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]) -> Answers:
+    """Serve requests that come after these gaps, whether the earlier ones are done or not."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     arrivals_s = began_s + np.cumsum(gaps_s)
@@ -157,16 +150,14 @@ def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[fl
     ]
 
 
-async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]:
+async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
     """Run every backend in both loops, all in the engine's thread; return the record."""
     requests = jobs(settings)
     (entry,) = Catalog([settings.model])
     await engine.load(entry)
-    device = "cuda" if engine.device_uuid else "cpu"
-    pipeline = await engine.thread.call(
-        *(Pipeline, settings.model, settings.engine, device),
-        *(settings.in_flight, engine.thread),
-    )
+    config = replace(settings.engine, device="cuda" if engine.device_uuid else "cpu")
+    loaded = await engine.thread.call(PipelineBackend, settings.model, config)
+    pipeline = Pipeline(loaded, settings.in_flight, engine.thread)
     async with node(settings.model, settings.engine) as client:
         backends: dict[str, Serve] = {
             PIPELINE: pipeline.one_by_one,
@@ -174,31 +165,29 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
             ENGINE: by_engine(engine),
             REMOTE: by_client(client),
         }
-        single_s = {}
-        for job in requests:  # also warms the pipeline up
-            began_s = time.perf_counter()
-            await pipeline.one_by_one(job)
-            single_s[job.request_id] = time.perf_counter() - began_s
+        _, single_s, _ = await closed_loop(pipeline.one_by_one, requests, 1)  # warms it up, too
+        limits_s = [settings.slack * took_s for took_s in single_s]
         for serve in backends.values():
             await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
 
-        rounds: list[Round] = []
+        rounds: list[dict[str, Any]] = []
         images: dict[str, list[Images]] = {}
 
-        def note(name: str, loop: str, result: tuple[float, list[float], list[Images]]) -> None:
-            throughput_hz, latency_s, made = result
-            limits_s = [settings.slack * single_s[job.request_id] for job in requests]
-            in_time = [took <= limit for took, limit in zip(latency_s, limits_s, strict=True)]
-            rounds.append(Round(name, loop, throughput_hz, latency_s, float(np.mean(in_time))))
+        def note(name: str, loop: str, answers: Answers) -> None:
+            throughput_hz, latency_s, made = answers
+            measured = {"throughput_hz": throughput_hz, "latency_s": latency_s}
+            in_time_frac = float(np.mean(np.less_equal(latency_s, limits_s)))
+            rounds.append(
+                {"contender": name, "loop": loop, **measured, "deadline_frac": in_time_frac}
+            )
             images.setdefault(name, made)
             sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
 
         for _ in range(settings.rounds):
             for name, serve in backends.items():
-                result = await closed_loop(serve, requests, settings.in_flight)
-                note(name, "closed", result)
-        reached_hz = statistics.median(r.throughput_hz for r in rounds if r.contender == ENGINE)
-        rate_hz = settings.load_frac * reached_hz
+                note(name, "closed", await closed_loop(serve, requests, settings.in_flight))
+        reached_hz = [r["throughput_hz"] for r in rounds if r["contender"] == ENGINE]
+        rate_hz = settings.load_frac * statistics.median(reached_hz)
         rng = stream(settings.seed, "arrivals")
         for _ in range(settings.rounds):
             gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
@@ -212,7 +201,7 @@ async def compare(settings: Settings, engine: DiffusersEngine) -> dict[str, Any]
         "device": engine.device_name,
         "settings": asdict(settings) | {"out": str(settings.out)},
         "poisson_rate_hz": rate_hz,
-        "rounds": [asdict(r) for r in rounds],
+        "rounds": rounds,
         "ssim_min": {name: min(values) for name, values in ssim.items()},
         "engine_step_over_bare_denoiser": overhead,
     }
@@ -226,19 +215,15 @@ async def overhead_ratios(
     ratios = []
     for _ in range(rounds + 1):
         bare_s = await engine.thread.call(pipeline.bare_step_s, long)
-        ends_s = []
-        async with aclosing(engine.generate(long)) as events:
-            async for event in events:
-                if isinstance(event, StepDone):
-                    ends_s.append(time.perf_counter())
+        ends_s = await step_ends_s(engine, long)
         ratios.append((ends_s[-1] - ends_s[0]) / (len(ends_s) - 1) / bare_s)
     return ratios[1:]  # the first one warms up
 
 
-def table(record: dict[str, Any]) -> str:
-    """Return the figures as Markdown: medians over rounds, and their spread."""
+def table(record: dict[str, Any]) -> list[str]:
+    """Return the figures as blocks of Markdown: medians over rounds, and their spread."""
     settings, overhead = record["settings"], record["engine_step_over_bare_denoiser"]
-    blocks = [
+    return [
         f"{settings['model']['model_id']} on {record['device']}, {settings['num_requests']} "
         f"requests of {settings['min_num_steps']} to {settings['max_num_steps']} steps, "
         f"{settings['rounds']} rounds; medians, (least to most) over rounds; a ratio is to the "
@@ -252,7 +237,6 @@ def table(record: dict[str, Any]) -> str:
         f"{statistics.median(overhead):.3f} times a bare denoiser call "
         f"({min(overhead):.3f} to {max(overhead):.3f}, {len(overhead)} rounds).",
     ]
-    return "\n\n".join(blocks) + "\n"
 
 
 def _loop_table(record: dict[str, Any], loop: str) -> str:
@@ -266,13 +250,9 @@ def _loop_table(record: dict[str, Any], loop: str) -> str:
         p50, p95 = np.percentile([s for r in own for s in r["latency_s"]], [50, 95])
         attained = statistics.mean(r["deadline_frac"] for r in own)
         cells = [f"{p50:.2f}", f"{p95:.2f}", f"{attained:.0%}", f"{record['ssim_min'][name]:.4f}"]
-        rows.append([name, _spread(hz), _spread(ratios), *cells])
+        rows.append([name, results.spread(hz), results.spread(ratios), *cells])
     head = ["backend", "images/s", "ratio", "p50 latency (s)", "p95 latency (s)"]
     return page.table([*head, "SLO attainment", "least SSIM"], rows)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
@@ -289,19 +269,3 @@ def draw(record: dict[str, Any], file: Path) -> None:
     figure.axes[0].set_ylabel("share of requests")
     figure.axes[0].legend()
     figure.savefig(file, dpi=110)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command line; return the exit code."""
-    prog = "python -m profiling.bench serving"
-    settings = tyro.cli(Settings, prog=prog, description=__doc__, args=arguments)
-    logs.setup("WARNING")
-    settings.out.mkdir(parents=True, exist_ok=True)
-    engine = DiffusersEngine(settings.engine)
-    record = engine.thread.run(compare(settings, engine))
-    text = table(record)
-    (settings.out / "serving.json").write_text(json.dumps(record, indent=1) + "\n")
-    (settings.out / "serving.md").write_text(text)
-    draw(record, settings.out / "serving.png")
-    sys.stdout.write(text)
-    return 0

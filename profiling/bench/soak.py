@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from matplotlib.figure import Figure
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
+from profiling.report import page
 from protos import manifest
 
 SETTLED_CYCLES = 50
@@ -80,30 +80,27 @@ def growth_frac(cycles: list[int], resident_bytes: list[int]) -> float | None:
     return statistics.median(after[-_READINGS:]) / statistics.median(after[:_READINGS]) - 1
 
 
-def table(record: dict[str, Any]) -> str:
-    """Return the verdict as Markdown."""
+def verdict(record: dict[str, Any]) -> str:
+    """Return how much memory grew, in words."""
     growth, sizes = record["growth_frac"], [size / 1e6 for size in record["resident_bytes"]]
-    if growth is None:
-        verdict = "too few cycles for a verdict"
-    else:
+    found = "too few cycles for a verdict"
+    if growth is not None:
         word = "passed" if growth < MOST_GROWTH_FRAC else "FAILED"
-        verdict = f"grew by {growth:.2%} (limit {MOST_GROWTH_FRAC:.0%}): {word}"
+        limit = f"(limit {MOST_GROWTH_FRAC:.0%}): {word}"
+        found = f"after the first {SETTLED_CYCLES} cycles it grew by {growth:.2%} {limit}"
     return (
         f"{record['num_cycles']} cycles of load, one step, evict over "
         f"{', '.join(record['models'])} on {record['manifest']['device']} in "
         f"{record['taken_s']:.0f} s; resident memory {sizes[0]:.1f} MB at first, "
-        f"{sizes[-1]:.1f} MB at last; after the first {SETTLED_CYCLES} cycles it {verdict}.\n"
+        f"{sizes[-1]:.1f} MB at last; {found}."
     )
 
 
 def draw(record: dict[str, Any], file: Path) -> None:
     """Draw resident memory against cycles."""
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = page.axes(7.0, 3.0, "cycles of load, step, evict", "resident memory (MB)")
     axes.plot(record["cycles"], [size / 1e6 for size in record["resident_bytes"]])
     axes.axvline(SETTLED_CYCLES, linestyle=":", color="grey")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("cycles of load, step, evict")
-    axes.set_ylabel("resident memory (MB)")
-    axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=110)
+    axes.grid(alpha=0.25)
+    file.write_bytes(page.png(figure))

@@ -15,8 +15,8 @@ from profiling.samples import (
     LoadSample,
     QualitySample,
     RateSample,
-    RealSample,
     Sample,
+    select,
 )
 from protos import seeds
 
@@ -52,11 +52,11 @@ def latency_points(config: ProfileConfig, model: ModelConfig) -> list[LatencyPoi
     Interleaving spreads a disturbance of the machine over all points instead of spoiling one.
     """
     rng = seeds.stream(config.seed, f"latency-order/{model.model_id}")
-    cells = [(steps, batch) for batch in config.grid.batches for steps in config.steps_of(model)]
+    cases = [(steps, batch) for batch in config.grid.batches for steps in config.steps_of(model)]
     return [
-        LatencyPoint(cells[cell][0], cells[cell][1], repeat)
+        LatencyPoint(cases[index][0], cases[index][1], repeat)
         for repeat in range(config.grid.latency_repeats)
-        for cell in rng.permutation(len(cells))
+        for index in rng.permutation(len(cases))
     ]
 
 
@@ -77,24 +77,19 @@ def missing_points(
     config: ProfileConfig, model: ModelConfig, done: Sequence[Sample]
 ) -> list[LatencyPoint]:
     """Return the timed points of a model that the samples lack."""
-    timed = {
-        (s.num_steps, s.batch, s.repeat)
-        for s in done
-        if isinstance(s, LatencySample) and s.model == model.model_id
-    }
-    points = latency_points(config, model)
-    return [p for p in points if (p.num_steps, p.batch, p.repeat) not in timed]
+    found = select(done, LatencySample, model=model.model_id)
+    timed = {LatencyPoint(s.num_steps, s.batch, s.repeat) for s in found}
+    return [point for point in latency_points(config, model) if point not in timed]
 
 
 def has_loads(model: ModelConfig, done: Sequence[Sample]) -> bool:
     """Return whether all loads of a model are measured."""
-    loads = [s for s in done if isinstance(s, LoadSample) and s.model == model.model_id]
-    return len(loads) >= NUM_LOADS
+    return len(select(done, LoadSample, model=model.model_id)) >= NUM_LOADS
 
 
 def has_rate(model: ModelConfig, done: Sequence[Sample]) -> bool:
     """Return whether the cost of a model's batches is measured."""
-    return any(isinstance(s, RateSample) and s.model == model.model_id for s in done)
+    return bool(select(done, RateSample, model=model.model_id))
 
 
 def is_timed(config: ProfileConfig, model: ModelConfig, done: Sequence[Sample]) -> bool:
@@ -107,11 +102,8 @@ def missing_chunks(
     config: ProfileConfig, model: ModelConfig, num_images: int, done: Sequence[Sample]
 ) -> list[Chunk]:
     """Return the chunks of a model of which the samples lack an image."""
-    made = {
-        (s.num_steps, s.index)
-        for s in done
-        if isinstance(s, QualitySample) and s.model == model.model_id
-    }
+    found = select(done, QualitySample, model=model.model_id)
+    made = {(s.num_steps, s.index) for s in found}
     return [
         chunk
         for chunk in chunks(config, model, num_images)
@@ -123,14 +115,9 @@ def missing_distances(config: ProfileConfig, done: Sequence[Sample]) -> list[tup
     """Return (model, steps) of every FID that the samples lack; none where FID is left out."""
     if not config.scorer.reference:
         return []
-    have = {(s.model, s.num_steps) for s in done if isinstance(s, FidSample)}
+    have = {(s.model, s.num_steps) for s in select(done, FidSample)}
     wanted = [(m.model_id, steps) for m in config.models for steps in config.steps_of(m)]
-    return [cell for cell in wanted if cell not in have]
-
-
-def has_real(done: Sequence[Sample]) -> bool:
-    """Return whether real images are scored."""
-    return any(isinstance(sample, RealSample) for sample in done)
+    return [one for one in wanted if one not in have]
 
 
 def affordable_images(

@@ -31,8 +31,8 @@ class Workload:
 
     def advance(self, name: str, done_frac: float) -> None:
         """Note how much of a task is done now; what its first note says was done before."""
-        step = done_frac - self._done_frac.get(name, done_frac)
-        self._gained_s += max(step, 0.0) * self._estimate_s[name]
+        step_frac = max(done_frac - self._done_frac.get(name, done_frac), 0.0)
+        self._gained_s += step_frac * self._estimate_s[name]
         self._done_frac[name] = done_frac
 
     def done_frac(self) -> float:
@@ -56,7 +56,7 @@ class Display:
     """Shows a workload while a block runs; a context manager."""
 
     def __init__(self, workload: Workload, stream: TextIO = sys.stdout) -> None:
-        self._workload = workload
+        self.workload = workload
         self._begin_s = perf_counter()
         self._last_name = ""
         console = Console(file=stream, highlight=False, soft_wrap=True)
@@ -78,15 +78,11 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def plan(self, name: str, estimate_s: float) -> None:
-        """Add a task, or correct the estimate of one."""
-        self._workload.plan(name, estimate_s)
-
     def advance(self, name: str, done_frac: float) -> None:
         """Show how much of the task at work is done, and the time left."""
-        self._workload.advance(name, done_frac)
-        total_frac = self._workload.done_frac()
-        left = time_left(self._workload.time_left_s(perf_counter() - self._begin_s))
+        self.workload.advance(name, done_frac)
+        total_frac = self.workload.done_frac()
+        left = time_left(self.workload.time_left_s(perf_counter() - self._begin_s))
         self._bar.update(self._task, completed=total_frac, description=name, left=left)
         if self._bar.disable:
             text = f"{name}: {total_frac:.0%} of everything done, {left}"

@@ -15,6 +15,8 @@ import contextlib
 import hashlib
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,6 @@ from profiling.quality import fid
 from profiling.quality.total_variation import total_variation
 from protos import seeds
 from protos.config import read_json
-
-_RATE_STEPS = (1, 3)
 
 
 def measure_model(folder: Path, config: ProfileConfig, model: ModelConfig) -> None:
@@ -52,8 +52,7 @@ def measure_model(folder: Path, config: ProfileConfig, model: ModelConfig) -> No
             subject.generate(prompt, 2)  # warm-up, not recorded
         for point in singles:
             image = subject.generate(prompt, point.num_steps)
-            line = _latency(model, point, image.generate_s, image.energy_j)
-            samples.append(path, [line])
+            samples.append(path, [_latency(model, point, image.generate_s, image.energy_j)])
             finished += point.num_steps
             _report(finished, total)
     if batches or not grid.has_rate(model, done):
@@ -78,12 +77,13 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: 
     total = sum(chunk.num_steps * chunk.count for chunk in whole)
     finished = total - sum(chunk.num_steps * chunk.count for chunk in left)
     _report(finished, total)
-    subject, scorer = PipelineBackend(model, config.engine), scorers.clip(config)
+    subject = PipelineBackend(model, config.engine)
+    _, score = scorers.clip(config)
     drawn = prompts.prompts(config, count)
     for chunk in left:
         asked = [drawn[index] for index in chunk.indices()]
         images, generate_s = subject.generate(asked, chunk.num_steps)
-        scores = scorer.score(images, [prompt.text for prompt in asked])
+        scores = score(images, [prompt.text for prompt in asked])
         variations, exact = total_variation(images), prompts.are_exact(images, asked)
         lines = []
         for row, index in enumerate(chunk.indices()):
@@ -117,22 +117,27 @@ def measure_distances(folder: Path, config: ProfileConfig, count: int) -> None:
     """Append the FID of every (model, step count), and what the scorers give to real images."""
     path = folder / "samples.jsonl"
     done = samples.read(path)
-    scorer = scorers.fid(config) if config.scorer.reference else None
-    reference = None
-    if scorer:
-        real = prompts.reference(config, config.scorer.num_reference)
-        reference = fid.extract(scorer.net, real, config.device)
-    if not grid.has_real(done):
-        samples.append(path, [_score_real(config, count, scorer, reference)])
-    if scorer is None or reference is None:
+    has_real = bool(samples.select(done, samples.RealSample))
+    if not config.scorer.reference:
+        if not has_real:
+            samples.append(path, [_score_real(config, count)])
         return
+    name, net = scorers.fid(config)
+    features = partial(fid.extract, net, device=config.device)
+    reference = features(prompts.reference(config, config.scorer.num_reference))
+
+    def distance(images: prompts.Images) -> float:
+        return fid.frechet_distance(reference, features(images))
+
+    if not has_real:
+        samples.append(path, [_score_real(config, count, name, distance)])
     rng = seeds.stream(config.seed, "bootstrap")  # the same prompts as in every other interval
     drawn = rng.integers(count, size=(config.bootstrap, count))
     left = grid.missing_distances(config, done)
     for number, (model_id, steps) in enumerate(left, start=1):
         files = [samples.image_path(folder, model_id, steps, index) for index in range(count)]
         images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
-        found = fid.extract(scorer.net, images, config.device)
+        found = features(images)
         line = samples.FidSample(
             model=model_id,
             num_steps=steps,
@@ -183,41 +188,37 @@ def _rate(
     config: ProfileConfig, model: ModelConfig, subject: PipelineBackend
 ) -> samples.RateSample:
     size = min(config.grid.quality_batch, config.grid.max_images)
-    asked, seconds = prompts.prompts(config, size), []
-    for steps in (1, *_RATE_STEPS):  # the first is warm-up
-        _, elapsed_s = subject.generate(asked, steps)
-        seconds.append(elapsed_s)
-    low, high = _RATE_STEPS
-    per_step = max((seconds[2] - seconds[1]) / (high - low), 1e-6)
+    asked = prompts.prompts(config, size)
+    subject.generate(asked, 1)  # warm-up
+    _, one_step_s = subject.generate(asked, 1)
+    _, three_steps_s = subject.generate(asked, 3)
+    step_s = max((three_steps_s - one_step_s) / 2, 1e-6)
     return samples.RateSample(
         model=model.model_id,
-        seconds_per_step=per_step / size,
-        seconds_per_image=max(seconds[1] - low * per_step, 0.0) / size,
+        seconds_per_step=step_s / size,
+        seconds_per_image=max(one_step_s - step_s, 0.0) / size,
     )
 
 
 def _score_real(
     config: ProfileConfig,
     count: int,
-    scorer: scorers.FidScorer | None,
-    reference: fid.Features | None,
+    fid_scorer: str = "",
+    distance: Callable[[prompts.Images], float] | None = None,
 ) -> samples.RealSample:
     """Score renderings of the prompts, where they can be rendered, as if a model had made them."""
-    clip, asked = scorers.clip(config), prompts.prompts(config, count)
-    fid_name = scorer.name if scorer else ""
+    asked = prompts.prompts(config, count)
+    clip_scorer, score = scorers.clip(config)
     real = prompts.rendered(config, asked)
     if real is None:
-        return samples.RealSample(clip_scorer=clip.name, fid_scorer=fid_name, num_samples=0)
-    distance = None
-    if scorer is not None and reference is not None:
-        distance = fid.frechet_distance(reference, fid.extract(scorer.net, real, config.device))
+        return samples.RealSample(clip_scorer=clip_scorer, fid_scorer=fid_scorer, num_samples=0)
     return samples.RealSample(
-        clip_scorer=clip.name,
-        fid_scorer=fid_name,
+        clip_scorer=clip_scorer,
+        fid_scorer=fid_scorer,
         num_samples=count,
-        clip_score=float(clip.score(real, [prompt.text for prompt in asked]).mean()),
+        clip_score=float(score(real, [prompt.text for prompt in asked]).mean()),
         total_variation=float(total_variation(real).mean()),
-        fid=distance,
+        fid=distance(real) if distance else None,
     )
 
 

@@ -3,8 +3,6 @@
 Responsible for names and loading. Not: scoring.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -16,45 +14,27 @@ from profiling.quality import clip_score
 from profiling.quality.fid import Net
 
 
-@dataclass(frozen=True, slots=True)
-class ClipScorer:
-    """Scores images by their prompts, and the name under which records know it."""
-
-    name: str
-    score: clip_score.Score
-    """Images [n, h, w, 3] and their prompts -> CLIP scores [n]."""
-
-
-@dataclass(frozen=True, slots=True)
-class FidScorer:
-    """The feature net of the FID, and the name under which records know it."""
-
-    name: str
-    net: Net
-    """uint8 images [n, 3, h, w] -> features [n, d]."""
-
-
-def clip(config: ProfileConfig) -> ClipScorer:
-    """Return the configuration's CLIP scorer."""
+def clip(config: ProfileConfig) -> tuple[str, clip_score.Score]:
+    """Return the CLIP scorer: its name in records; images [n, h, w, 3], prompts -> scores [n]."""
     source = config.scorer.clip
     scheme, _, name = source.partition(":")
     if scheme in ("folder", "hub"):
         label = f"CLIP {name.rpartition('/')[2]} ({sources.digest(source)[:12]})"
-        return ClipScorer(label, clip_score.pretrained(name, config.device))
+        return label, clip_score.pretrained(name, config.device)
     judge = _judge(source, config.device)
-    return ClipScorer(
+    return (
         judge.scorer_name,
         lambda images, prompts: judge.clip_score(images, list(prompts)).astype(np.float64),
     )
 
 
-def fid(config: ProfileConfig) -> FidScorer:
-    """Return the configuration's FID scorer."""
+def fid(config: ProfileConfig) -> tuple[str, Net]:
+    """Return the FID's feature net: its name in records; images [n, 3, h, w] -> features [n, d]."""
     if config.scorer.fid == "inception-v3":
         net: torch.nn.Module = FrechetInceptionDistance(feature=2048).inception
-        return FidScorer("InceptionV3 (2048 features)", net.to(config.device))
+        return "InceptionV3 (2048 features)", net.to(config.device)
     judge = _judge(config.scorer.fid, config.device)
-    return FidScorer(judge.scorer_name, judge.fid_module())
+    return judge.scorer_name, judge.fid_module()
 
 
 def _judge(source: str, device: str) -> Judge:

@@ -120,11 +120,10 @@ def _refuse_small_budget(config: ProfileConfig) -> None:
 
 
 def _refuse_lost_images(out: Path) -> None:
-    for sample in samples.read(out / "samples.jsonl"):
-        if isinstance(sample, samples.QualitySample):
-            image = samples.image_path(out, sample.model, sample.num_steps, sample.index)
-            if not image.exists():
-                raise ConfigError(f"{image} was scored but is gone; use --fresh to begin anew")
+    for sample in samples.select(samples.read(out / "samples.jsonl"), samples.QualitySample):
+        image = samples.image_path(out, sample.model, sample.num_steps, sample.index)
+        if not image.exists():
+            raise ConfigError(f"{image} was scored but is gone; use --fresh to begin anew")
 
 
 def _overhead_s(config: ProfileConfig) -> float:
@@ -138,10 +137,10 @@ def _measure(config: ProfileConfig, out: Path, display: Display, lock: int, begi
     for phase in _timing_phases(config, out, samples.read(path)):
         run_phase(out, phase, lock, display)
     done = samples.read(path)
-    count = _sample_budget(config, out, done, perf_counter() - begin).num_images
+    count = _num_images(config, out, done, perf_counter() - begin)
     phases = _scoring_phases(config, out, done, count)
     for phase in phases:
-        display.plan(phase.name, phase.estimate_s)
+        display.workload.plan(phase.name, phase.estimate_s)
     for phase in phases:
         run_phase(out, phase, lock, display)
 
@@ -162,7 +161,7 @@ def _scoring_phases(
         if grid.missing_chunks(config, model, count, done):
             words = ("images", str(out), model.model_id, str(count))
             phases.append(Phase(f"{model.model_id}: images", words, _START_S + count * seconds))
-    if grid.missing_distances(config, done) or not grid.has_real(done):
+    if grid.missing_distances(config, done) or not samples.select(done, samples.RealSample):
         phases.append(Phase("distances", ("distances", str(out), str(count)), _DISTANCES_S))
     return phases
 
@@ -171,9 +170,9 @@ def _workload(config: ProfileConfig, out: Path) -> Workload:
     """Return first guesses for what is left to do."""
     workload, done = Workload(), samples.read(out / "samples.jsonl")
     timing = _timing_phases(config, out, done)
-    plan = _decided(out)
-    if plan and not timing:
-        scoring = _scoring_phases(config, out, done, plan.num_images)
+    count = _decided(out)
+    if count and not timing:
+        scoring = _scoring_phases(config, out, done, count)
     else:
         share_s = config.budget_s / len(config.models) / 2
         scoring = [Phase(f"{m.model_id}: images", (), share_s) for m in config.models]
@@ -186,7 +185,7 @@ def _workload(config: ProfileConfig, out: Path) -> Workload:
 
 def _prompt_seconds(config: ProfileConfig, done: Sequence[samples.Sample]) -> list[float]:
     """Return for each model what one prompt at all step counts costs, in seconds."""
-    rates = {s.model: s for s in done if isinstance(s, samples.RateSample)}
+    rates = {sample.model: sample for sample in samples.select(done, samples.RateSample)}
     found = []
     for model in config.models:
         rate, steps = rates[model.model_id], config.steps_of(model)
@@ -194,12 +193,12 @@ def _prompt_seconds(config: ProfileConfig, done: Sequence[samples.Sample]) -> li
     return found
 
 
-def _sample_budget(
+def _num_images(
     config: ProfileConfig, out: Path, done: Sequence[samples.Sample], elapsed_s: float
-) -> SampleBudget:
-    """Return the plan that lies in ``out``, or decide it there."""
-    if plan := _decided(out):
-        return plan
+) -> int:
+    """Return how many prompts every point gets, as decided in ``out``, or decide it there."""
+    if count := _decided(out):
+        return count
     seconds = _prompt_seconds(config, done)
     other_s = elapsed_s + _overhead_s(config)
     count = grid.affordable_images(config.grid, seconds, config.budget_s - other_s)
@@ -211,14 +210,13 @@ def _sample_budget(
             f" {other_s + floor * sum(seconds):.0f} s with everything else; what is measured is"
             f" kept: go on with a larger --budget-s"
         )
-    plan = SampleBudget(num_images=count)
-    configs.write_json(out / "plan.json", plan)
-    return plan
+    configs.write_json(out / "plan.json", SampleBudget(num_images=count))
+    return count
 
 
-def _decided(out: Path) -> SampleBudget | None:
+def _decided(out: Path) -> int | None:
     path = out / "plan.json"
-    return configs.read_json(path, SampleBudget) if path.exists() else None
+    return configs.read_json(path, SampleBudget).num_images if path.exists() else None
 
 
 def _header(config: ProfileConfig, record: Manifest) -> samples.Header:

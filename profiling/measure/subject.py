@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
-import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
@@ -19,9 +17,7 @@ from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of, png
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
-from profiling.measure.prompts import Prompt
-
-Images = NDArray[np.uint8]
+from profiling.measure.prompts import Images, Prompt
 
 
 @dataclass(frozen=True, slots=True)

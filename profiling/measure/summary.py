@@ -5,7 +5,6 @@ Responsible for which samples feed which number. Not: measuring, drawing.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,7 @@ from numpy.typing import NDArray
 from edge_node.config import ModelConfig
 from profiling import curves
 from profiling.measure.config import ProfileConfig
-from profiling.records import (
-    FORMAT,
-    Estimate,
-    LatencyFit,
-    ModelProfile,
-    Profile,
-    QualityFit,
-)
+from profiling.records import FORMAT, Estimate, LatencyFit, ModelProfile, Profile, QualityFit
 from profiling.samples import (
     FidSample,
     LatencySample,
@@ -28,23 +20,13 @@ from profiling.samples import (
     QualitySample,
     RealSample,
     Sample,
+    select,
 )
 from protos import seeds
 from protos.config import ConfigError
 from protos.manifest import Manifest
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Curve:
-    """One metric of one model: its means and their bootstrap replicates."""
-
-    metric: str
-    num_steps: tuple[int, ...]
-    mean: Array
-    replicates: Array
-    num_samples: int
 
 
 def summarise(
@@ -59,16 +41,14 @@ def summarise(
         ConfigError: a model's samples are not complete.
     """
     models = tuple(
-        _model_profile(
-            config, model, [s for s in samples if _model_of(s) == model.model_id], weights_sha256
-        )
+        _model_profile(config, model, samples, weights_sha256[model.model_id])
         for model in config.models
     )
-    fids = [sample for sample in samples if isinstance(sample, FidSample)]
-    real = next((sample for sample in samples if isinstance(sample, RealSample)), None)
-    if real is None:
+    fids, reals = select(samples, FidSample), select(samples, RealSample)
+    if not reals:
         raise ConfigError("the samples lack the scores of real images: run again")
-    scores = [mean for model in models for mean in _fit_of(model, "clip_score").mean]
+    real = reals[0]
+    scores = [mean for model in models for mean in model.fit("clip_score").mean]
     return Profile(
         format=FORMAT,
         manifest=manifest,
@@ -85,47 +65,34 @@ def summarise(
     )
 
 
-def _model_of(sample: Sample) -> str:
-    return "" if isinstance(sample, RealSample) else sample.model
-
-
-def _fit_of(model: ModelProfile, metric: str) -> QualityFit:
-    return next(fit for fit in model.quality if fit.metric == metric)
-
-
 def _model_profile(
-    config: ProfileConfig,
-    model: ModelConfig,
-    samples: Sequence[Sample],
-    weights_sha256: dict[str, str],
+    config: ProfileConfig, model: ModelConfig, samples: Sequence[Sample], weights_sha256: str
 ) -> ModelProfile:
-    steps = config.steps_of(model)
-    images = [sample for sample in samples if isinstance(sample, QualitySample)]
-    timed = [sample for sample in samples if isinstance(sample, LatencySample)]
-    loads = [sample for sample in samples if isinstance(sample, LoadSample)]
+    steps, name = config.steps_of(model), model.model_id
+    images = select(samples, QualitySample, model=name)
+    timed = select(samples, LatencySample, model=name)
+    loads = select(samples, LoadSample, model=name)
     if not images or not timed or {load.is_cold for load in loads} != {True, False}:
-        raise ConfigError(f"the samples of {model.model_id} are not complete: run again")
-    warm = [load for load in loads if not load.is_cold]
-    metrics = _score_curves(config, images, steps)
-    fids = [sample for sample in samples if isinstance(sample, FidSample)]
-    if fids:
-        metrics.append(_fid_curve(model, fids, steps))
+        raise ConfigError(f"the samples of {name} are not complete: run again")
+    quality = _score_fits(config, images, steps)
+    if fids := select(samples, FidSample, model=name):
+        quality.append(_fid_fit(model, fids, steps))
     joules = [s.energy_j / s.num_steps for s in timed if s.energy_j is not None and s.batch == 1]
     return ModelProfile(
-        model_id=model.model_id,
-        weights_sha256=weights_sha256[model.model_id],
+        model_id=name,
+        weights_sha256=weights_sha256,
         resident_bytes=max(load.resident_bytes for load in loads),
         load_cold_s=next(load.load_s for load in loads if load.is_cold),
-        load_warm_s=float(np.median([load.load_s for load in warm])),
+        load_warm_s=float(np.median([load.load_s for load in loads if not load.is_cold])),
         evict_s=float(np.median([load.evict_s for load in loads])),
         image_bytes=float(np.mean([image.image_bytes for image in images])),
         width_px=model.width_px,
         height_px=model.height_px,
         max_num_steps=max(steps),
         guidance_scale=model.default_guidance_scale,
-        quality=tuple(_quality_fit(curve) for curve in metrics),
+        quality=tuple(quality),
         latency=tuple(
-            _latency_fit(config, [s for s in timed if s.batch == batch], batch)
+            _latency_fit(config, select(timed, LatencySample, batch=batch))
             for batch in sorted({s.batch for s in timed})
         ),
         exact_frac=_exact_frac(images, steps),
@@ -133,67 +100,66 @@ def _model_profile(
     )
 
 
-def _score_curves(
+def _score_fits(
     config: ProfileConfig, images: Iterable[QualitySample], steps: tuple[int, ...]
-) -> list[_Curve]:
+) -> list[QualityFit]:
     by_prompt: dict[int, dict[int, QualitySample]] = defaultdict(dict)
     for image in images:
         by_prompt[image.index][image.num_steps] = image
     whole = [row for _, row in sorted(by_prompt.items()) if row.keys() >= set(steps)]
     if len(whole) < 2:
         raise ConfigError("fewer than 2 prompts have images at every step count: run again")
-    found = []
+    fits = []
     for metric in ("clip_score", "total_variation"):
         table = np.array([[getattr(row[s], metric) for s in steps] for row in whole])
         rng = seeds.stream(config.seed, "bootstrap")
         replicates = curves.resampled_means(table, config.bootstrap, rng)
-        found.append(_Curve(metric, steps, table.mean(0), replicates, len(whole)))
-    return found
+        fits.append(_quality_fit(metric, steps, table.mean(0), replicates, len(whole)))
+    return fits
 
 
-def _fid_curve(model: ModelConfig, fids: Sequence[FidSample], steps: tuple[int, ...]) -> _Curve:
+def _fid_fit(model: ModelConfig, fids: Sequence[FidSample], steps: tuple[int, ...]) -> QualityFit:
     by_steps = {sample.num_steps: sample for sample in fids}
     if by_steps.keys() != set(steps):
         raise ConfigError(f"the FID of {model.model_id} is not complete: run again")
     ordered = [by_steps[s] for s in steps]
     values = np.array([sample.value for sample in ordered])
     replicates = np.array([sample.replicates for sample in ordered]).T
-    return _Curve("fid", steps, values, replicates, ordered[0].num_samples)
+    return _quality_fit("fid", steps, values, replicates, ordered[0].num_samples)
 
 
-def _quality_fit(curve: _Curve) -> QualityFit:
+def _quality_fit(
+    metric: str, steps: tuple[int, ...], mean: Array, replicates: Array, num_samples: int
+) -> QualityFit:
+    """Return the fit of a metric's means [s], with intervals from their replicates [r, s]."""
     record = curves.LINEAR_SATURATION
-    point = curves.fit(record, curve.num_steps, curve.mean).knees()
-    fits = curves.fit_many(record, curve.num_steps, curve.replicates)
-    draws = np.array([fit.knees() for fit in fits])
-    a1, a2, a3, a4 = (_estimate(point[i], draws[:, i]) for i in range(4))
+    knees = curves.fit(record, steps, mean).knees()
+    draws = np.array([fit.knees() for fit in curves.fit_many(record, steps, replicates)])
+    a1, a2, a3, a4 = (_estimate(*one) for one in zip(knees, draws.T, strict=True))
     errors = {
-        name: curves.held_out_rmse(family, curve.num_steps, curve.mean)
-        for name, family in curves.FAMILIES.items()
+        name: curves.held_out_rmse(family, steps, mean) for name, family in curves.FAMILIES.items()
     }
-    ends = [curves.interval(column) for column in curve.replicates.T]
+    ends = [curves.interval(column) for column in replicates.T]
     return QualityFit(
-        metric=curve.metric,
+        metric=metric,
         a1=a1,
         a2=a2,
         a3=a3,
         a4=a4,
         held_out_rmse=errors[record.name],
         family_held_out_rmse=errors,
-        num_samples=curve.num_samples,
-        num_steps=curve.num_steps,
-        mean=tuple(float(value) for value in curve.mean),
+        num_samples=num_samples,
+        num_steps=steps,
+        mean=tuple(mean.tolist()),
         mean_low=tuple(low for low, _ in ends),
         mean_high=tuple(high for _, high in ends),
     )
 
 
-def _latency_fit(config: ProfileConfig, timed: Sequence[LatencySample], batch: int) -> LatencyFit:
-    by_steps: dict[int, list[float]] = defaultdict(list)
-    for sample in timed:
-        by_steps[sample.num_steps].append(sample.generate_s)
-    steps = tuple(sorted(by_steps))
-    table = [np.array(by_steps[s]) for s in steps]
+def _latency_fit(config: ProfileConfig, timed: Sequence[LatencySample]) -> LatencyFit:
+    """Return the fit of the samples of one batch size."""
+    steps = tuple(sorted({sample.num_steps for sample in timed}))
+    table = [np.array([t.generate_s for t in timed if t.num_steps == s]) for s in steps]
     medians = [float(np.median(row)) for row in table]
     b1, b2 = curves.fit_affine(steps, medians)
     rng = seeds.stream(config.seed, "latency-bootstrap")
@@ -203,17 +169,16 @@ def _latency_fit(config: ProfileConfig, timed: Sequence[LatencySample], batch: i
             for _ in range(config.bootstrap)
         ]
     )
-    tails = [np.percentile(row, [10, 90]) for row in table]
     return LatencyFit(
-        batch=batch,
+        batch=timed[0].batch,
         b1=_estimate(b1, draws[:, 0]),
         b2=_estimate(b2, draws[:, 1]),
         held_out_rmse_s=curves.affine_held_out_rmse(steps, medians),
         num_samples=len(timed),
         num_steps=steps,
         median_s=tuple(medians),
-        p10_s=tuple(float(low) for low, _ in tails),
-        p90_s=tuple(float(high) for _, high in tails),
+        p10_s=tuple(float(np.percentile(row, 10)) for row in table),
+        p90_s=tuple(float(np.percentile(row, 90)) for row in table),
     )
 
 

@@ -30,12 +30,7 @@ class _Given(nn.Module):
         return features
 
 
-def extract(
-    net: Net,
-    images: NDArray[np.uint8],
-    device: str = "cpu",
-    chunk: int = 64,
-) -> Features:
+def extract(net: Net, images: NDArray[np.uint8], device: str = "cpu", chunk: int = 64) -> Features:
     """Return the features [n, d] of uint8 images [n, h, w, 3] under a torchmetrics feature net."""
     rows = []
     with torch.inference_mode():

@@ -5,11 +5,10 @@ Responsible for drawing. Not: computing; points, intervals and curves are in the
 
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from profiling import curves
@@ -29,24 +28,22 @@ _MARGIN_PX = 24
 
 def quality(profile: Profile, metric: str) -> bytes:
     """Return a PNG of one metric against denoising steps: means, intervals, fitted curves."""
-    figure, axes = _axes("denoising steps", LABELS[metric])
-    for colour, model in zip(_cycle(profile), profile.models, strict=True):
-        for fit in (fit for fit in model.quality if fit.metric == metric):
-            low, high = np.array(fit.mean_low), np.array(fit.mean_high)
-            mean = np.array(fit.mean)
-            spread = np.maximum([mean - low, high - mean], 0)
-            axes.errorbar(
-                fit.num_steps, mean, spread, fmt="o", ms=4, capsize=2, color=colour,
-                label=model.model_id,
-            )  # fmt: skip
-            dense = np.geomspace(min(fit.num_steps), max(fit.num_steps), 200)
-            knees = (fit.a1.value, fit.a2.value, fit.a3.value, fit.a4.value)
-            axes.plot(dense, curves.linear_saturation(dense, *knees), color=colour, lw=1.5)
-    real = {"clip_score": profile.real_clip_score, "fid": profile.real_fid}.get(
-        metric, profile.real_total_variation
-    )
+    figure, axes = page.axes(6.4, 4.0, "denoising steps", LABELS[metric])
+    for colour, model in zip(cycle(_COLOURS), profile.models, strict=False):
+        fit = model.fit(metric)
+        mean, low, high = map(np.array, (fit.mean, fit.mean_low, fit.mean_high))
+        spread = np.maximum([mean - low, high - mean], 0)
+        axes.errorbar(
+            fit.num_steps, mean, spread, fmt="o", ms=4, capsize=2, color=colour,
+            label=model.model_id,
+        )  # fmt: skip
+        dense = np.geomspace(min(fit.num_steps), max(fit.num_steps), 200)
+        knees = (fit.a1.value, fit.a2.value, fit.a3.value, fit.a4.value)
+        axes.plot(dense, curves.linear_saturation(dense, *knees), color=colour, lw=1.5)
+    real = getattr(profile, f"real_{metric}")
     if real is not None:
         axes.axhline(real, color="0.4", ls="--", lw=1, label="real images")
+    axes.grid(alpha=0.25)
     axes.set_xscale("log", base=2)
     ticks = sorted({step for model in profile.models for step in model.quality[0].num_steps})
     axes.set_xticks(ticks, [str(step) for step in ticks])
@@ -56,8 +53,8 @@ def quality(profile: Profile, metric: str) -> bytes:
 
 def latency(profile: Profile) -> bytes:
     """Return a PNG of generation time against denoising steps, with the affine fits."""
-    figure, axes = _axes("denoising steps", "seconds to generate")
-    for colour, model in zip(_cycle(profile), profile.models, strict=True):
+    figure, axes = page.axes(6.4, 4.0, "denoising steps", "seconds to generate")
+    for colour, model in zip(cycle(_COLOURS), profile.models, strict=False):
         for number, fit in enumerate(model.latency):
             median = np.array(fit.median_s)
             spread = [median - np.array(fit.p10_s), np.array(fit.p90_s) - median]
@@ -68,6 +65,7 @@ def latency(profile: Profile) -> bytes:
             dense = np.linspace(0, max(fit.num_steps), 50)
             axes.plot(dense, curves.affine(dense, fit.b1.value, fit.b2.value), color=colour, lw=1)
     highest = max(max(fit.median_s) for model in profile.models for fit in model.latency)
+    axes.grid(alpha=0.25)
     axes.set_ylim(0, 1.3 * highest)  # one disturbed repeat must not flatten everything else
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return page.png(figure)
@@ -93,15 +91,3 @@ def image_grid(folder: Path, model: ModelProfile, indices: Sequence[int]) -> byt
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _cycle(profile: Profile) -> list[str]:
-    return [_COLOURS[index % len(_COLOURS)] for index in range(len(profile.models))]
-
-
-def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure, axes = page.axes(6.4, 4.0)
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.grid(alpha=0.25)
-    return figure, axes

@@ -116,10 +116,10 @@ def origin(manifest: Manifest) -> list[str]:
     ]
 
 
-def axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
-    """Return an empty figure in the style of the pages, and its axes."""
+def axes(width_in: float, height_in: float, x: str, y: str = "") -> tuple[Figure, Axes]:
+    """Return an empty figure in the style of the pages, and its axes with their labels."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    found = figure.add_subplot()
+    found = figure.add_subplot(xlabel=x, ylabel=y)
     found.spines[["top", "right"]].set_visible(False)
     return figure, found
 

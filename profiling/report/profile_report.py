@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from profiling import curves
-from profiling.records import Estimate, ModelProfile, Profile, QualityFit
+from profiling.records import Estimate, LatencyFit, ModelProfile, Profile, QualityFit
 from profiling.report import figures, page
 from profiling.report.page import items, picture, plain, table
-from profiling.samples import QualitySample, Sample
+from profiling.samples import QualitySample, Sample, select
 
 _GRID_PROMPTS = 6
 _QUIET_RATIO = 1.5
@@ -27,7 +27,7 @@ def write(profile: Profile, samples: Sequence[Sample], out: Path, took: str) -> 
         out: folder that the files go to and that holds images/.
         took: how long this run lasted, in words.
     """
-    prompts = {s.index: s.prompt for s in samples if isinstance(s, QualitySample)}
+    prompts = {s.index: s.prompt for s in select(samples, QualitySample)}
     shown = sorted(prompts)[:_GRID_PROMPTS]
     pictures = {
         f"plot-{metric}.png": figures.quality(profile, metric) for metric in _metrics(profile)
@@ -57,10 +57,9 @@ def _opening(profile: Profile, took: str) -> list[str]:
     return [
         "# What a denoising step buys and costs",
         (
-            f"{_number(len(profile.models), 'model')} measured on {device}, {record.created_utc};"
-            f" this call took {took}. Every point of quality is a mean over {count} prompts, the"
-            f" same prompts and seeds for every model and step count. Square brackets hold"
-            f" {profile.confidence:.0%} bootstrap intervals."
+            f"Measured on {device}, {record.created_utc}; this call took {took}. Every point of"
+            f" quality is a mean over {count} prompts, the same prompts and seeds for every model"
+            f" and step count. Square brackets hold {profile.confidence:.0%} bootstrap intervals."
         ),
         items([_in_words(model) for model in profile.models]),
         table(head, [_summary_row(model) for model in profile.models]),
@@ -69,7 +68,7 @@ def _opening(profile: Profile, took: str) -> list[str]:
 
 def _in_words(model: ModelProfile) -> str:
     """Return in words what the two fitted curves give together."""
-    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    quality, latency = model.fit("clip_score"), model.latency[0]
     knee, most = quality.a3.value, max(quality.num_steps)
     at_knee, at_most = curves.affine([knee, most], latency.b1.value, latency.b2.value)
     if quality.a4.value <= quality.a2.value:
@@ -90,7 +89,7 @@ def _in_words(model: ModelProfile) -> str:
 
 
 def _summary_row(model: ModelProfile) -> list[str]:
-    quality, latency = _fit(model, "clip_score"), model.latency[0]
+    quality, latency = model.fit("clip_score"), model.latency[0]
     return [
         model.model_id,
         f"{model.resident_bytes / 1e6:.1f}",
@@ -120,11 +119,7 @@ def _quality(profile: Profile) -> list[str]:
                 " shapes, sizes, places, background) is right, read from the pixels without any"
                 " net:"
             ),
-            _step_table(
-                profile,
-                "exact at steps",
-                lambda model: [f"{share:.0%}" for share in model.exact_frac],
-            ),
+            _step_table(profile, "exact at steps", lambda m: [f"{f:.0%}" for f in m.exact_frac]),
         ]
     if "fid" in _metrics(profile):
         real = profile.real_fid
@@ -154,7 +149,7 @@ def _metric(profile: Profile, metric: str) -> list[str]:
         _step_table(
             profile,
             "mean at steps",
-            lambda model: [f"{mean:.{digits}f}" for mean in _fit(model, metric).mean],
+            lambda model: [f"{mean:.{digits}f}" for mean in model.fit(metric).mean],
         ),
         picture(f"plot-{metric}.png", f"{figures.LABELS[metric]} against denoising steps"),
     ]
@@ -170,7 +165,18 @@ def _fits(profile: Profile) -> list[str]:
             " metric's unit; the last column names the family that predicts best. Where another"
             " family predicts better, read the knees as a summary, not as a law."
         ),
-        _fit_table(profile),
+        table(
+            [
+                "model, metric",
+                "A1, steps",
+                "A2",
+                "A3, steps",
+                "A4",
+                "held-out error",
+                "best family",
+            ],
+            [_fit_row(model, fit) for model in profile.models for fit in model.quality],
+        ),
         (
             f"Quality in utilities is the CLIP score's curve, 0 at {profile.quality_worst:.2f} and"
             f" 1 at {profile.quality_best:.2f}, the worst and the best mean of these models."
@@ -180,6 +186,7 @@ def _fits(profile: Profile) -> list[str]:
 
 def _latency(profile: Profile) -> list[str]:
     sizes = ", ".join(str(fit.batch) for fit in profile.models[0].latency)
+    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
     return [
         "## Latency against denoising steps",
         (
@@ -187,11 +194,14 @@ def _latency(profile: Profile) -> list[str]:
             " are medians of repeats in mixed order; their bars reach from the 10th to the 90th"
             f" percentile. Batch sizes measured: {sizes}."
         ),
-        _latency_table(profile),
+        table(
+            ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"],
+            [_latency_row(model, fit) for model in profile.models for fit in model.latency],
+        ),
         picture("plot-latency.png", "seconds to generate against denoising steps"),
         *_disturbance(profile),
         "## Loading and size",
-        _load_table(profile),
+        table([*head, "J a step"], [_load_row(model) for model in profile.models]),
         (
             "Cold is the first load in a fresh process, the import of the model's classes included;"
             " the operating system may still hold the files in memory."
@@ -272,10 +282,6 @@ def _metrics(profile: Profile) -> list[str]:
     return [fit.metric for fit in profile.models[0].quality]
 
 
-def _fit(model: ModelProfile, metric: str) -> QualityFit:
-    return next(fit for fit in model.quality if fit.metric == metric)
-
-
 def _step_table(
     profile: Profile, title: str, cells_of: Callable[[ModelProfile], Sequence[str]]
 ) -> str:
@@ -288,59 +294,31 @@ def _step_table(
     return table([title, *map(str, steps)], rows)
 
 
-def _fit_table(profile: Profile) -> str:
-    rows = []
-    for model in profile.models:
-        for fit in model.quality:
-            errors = fit.family_held_out_rmse
-            best = min(errors, key=lambda name: errors[name])
-            knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
-            winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
-            name = f"{model.model_id}, {fit.metric}"
-            rows.append([name, *knees, f"{fit.held_out_rmse:.3g}", winner])
-    head = ["model, metric", "A1, steps", "A2", "A3, steps", "A4", "held-out error", "best family"]
-    return table(head, rows)
+def _fit_row(model: ModelProfile, fit: QualityFit) -> list[str]:
+    errors = fit.family_held_out_rmse
+    best = min(errors, key=lambda name: errors[name])
+    knees = [_interval(estimate) for estimate in (fit.a1, fit.a2, fit.a3, fit.a4)]
+    winner = f"{best.replace('_', ' ')} ({errors[best]:.3g})"
+    return [f"{model.model_id}, {fit.metric}", *knees, f"{fit.held_out_rmse:.3g}", winner]
 
 
-def _latency_table(profile: Profile) -> str:
-    rows = [
-        [
-            model.model_id,
-            str(fit.batch),
-            _interval(fit.b1, 1000),
-            _interval(fit.b2, 1000),
-            f"{fit.held_out_rmse_s * 1000:.3g}",
-            str(fit.num_samples),
-        ]
-        for model in profile.models
-        for fit in model.latency
+def _latency_row(model: ModelProfile, fit: LatencyFit) -> list[str]:
+    times = [_interval(fit.b1, 1000), _interval(fit.b2, 1000), f"{fit.held_out_rmse_s * 1000:.3g}"]
+    return [model.model_id, str(fit.batch), *times, str(fit.num_samples)]
+
+
+def _load_row(model: ModelProfile) -> list[str]:
+    return [
+        model.model_id,
+        f"{model.resident_bytes / 1e6:.1f}",
+        f"{model.load_cold_s:.2f}",
+        f"{model.load_warm_s:.2f}",
+        f"{model.evict_s:.3f}",
+        f"{model.image_bytes / 1e3:.1f}",
+        "not reported" if model.energy_j is None else f"{model.energy_j:.3g}",
     ]
-    return table(
-        ["model", "batch", "B1, ms a step", "B2, ms", "held-out error, ms", "samples"], rows
-    )
-
-
-def _load_table(profile: Profile) -> str:
-    rows = [
-        [
-            model.model_id,
-            f"{model.resident_bytes / 1e6:.1f}",
-            f"{model.load_cold_s:.2f}",
-            f"{model.load_warm_s:.2f}",
-            f"{model.evict_s:.3f}",
-            f"{model.image_bytes / 1e3:.1f}",
-            "not reported" if model.energy_j is None else f"{model.energy_j:.3g}",
-        ]
-        for model in profile.models
-    ]
-    head = ["model", "MB in memory", "load cold, s", "load warm, s", "evict, s", "image, kB"]
-    return table([*head, "J a step"], rows)
 
 
 def _interval(estimate: Estimate, scale: float = 1.0) -> str:
     value, low, high = (scale * part for part in (estimate.value, estimate.low, estimate.high))
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -108,3 +108,11 @@ def test_a_file_without_a_header_is_refused(tmp_path):
 def test_samples_that_are_not_there_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere.jsonl: No such file"):
         samples.read(tmp_path / "nowhere.jsonl")
+
+
+def test_samples_are_selected_by_kind_and_fields(measured):
+    nano = samples.select(measured, samples.LoadSample, model="scene-nano")
+
+    assert [sample.repeat for sample in nano] == [0, 1, 2]
+    assert len(samples.select(measured, samples.LoadSample)) == 6
+    assert samples.select(measured, samples.LoadSample, model="scene-nano", repeat=3) == []

@@ -7,8 +7,8 @@ from edge_node.engine.interface import Job
 from profiling.bench import serving
 
 
-def settings(**changes) -> serving.Settings:
-    return serving.Settings(**({"num_requests": 8, "in_flight": 3, "rounds": 1} | changes))
+def settings(**changes) -> serving.Serving:
+    return serving.Serving(**({"num_requests": 8, "in_flight": 3, "rounds": 1} | changes))
 
 
 class Counter:
@@ -93,7 +93,9 @@ def record(rates):
 
 
 def test_the_table_tells_medians_ratios_and_spread():
-    text = serving.table(record({"pipeline": [1.0, 2.0, 4.0], "engine": [6.0, 7.0, 9.0]}))
+    text = "\n".join(
+        serving.table(record({"pipeline": [1.0, 2.0, 4.0], "engine": [6.0, 7.0, 9.0]}))
+    )
     pipeline = (
         "| pipeline | 2.00 (1.00 to 4.00) | 1.00 (1.00 to 1.00) | 2.00 | 3.00 | 50% | 0.9951 |"
     )

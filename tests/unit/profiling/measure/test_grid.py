@@ -48,7 +48,6 @@ def test_complete_samples_lack_nothing(choice, measured):
         assert grid.is_timed(choice, model, done)
         assert grid.missing_chunks(choice, model, 20, done) == []
     assert grid.missing_distances(choice, done) == []
-    assert grid.has_real(done)
 
 
 def test_a_lost_sample_is_missing(choice, measured, model):
@@ -70,7 +69,6 @@ def test_a_lost_sample_is_missing(choice, measured, model):
     assert grid.missing_distances(choice, distance) == [(name, 8)]
     assert not grid.has_loads(model, without(samples.LoadSample, model=name, repeat=2))
     assert not grid.has_rate(model, measured)
-    assert not grid.has_real(without(samples.RealSample))
     assert grid.missing_points(choice, choice.models[1], latency) == []
 
 

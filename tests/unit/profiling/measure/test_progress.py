@@ -42,7 +42,7 @@ def test_lines_where_there_is_no_terminal():
     with Display(work, stream) as display:
         display.advance("scene-nano: images", 0.0)
         display.advance("scene-nano: images", 0.5)
-        display.plan("report", 20)
+        display.workload.plan("report", 20)
         display.advance("report", 0.0)
 
     assert stream.getvalue().splitlines() == [

@@ -26,15 +26,15 @@ def model(model_root, request):
 def test_a_batch_holds_the_images_that_a_node_would_make(model):
     with EngineBackend(model, CPU) as served:
         served.load()
-        alone = [served.generate(prompt, 3) for prompt in PROMPTS]
+        singles = [served.generate(prompt, 3) for prompt in PROMPTS]
 
     together, seconds = PipelineBackend(model, CPU).generate(PROMPTS, 3)
 
-    for shot, image in zip(alone, together, strict=True):
-        pixels = np.asarray(Image.open(io.BytesIO(shot.encoded)))
+    for single, image in zip(singles, together, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(single.encoded)))
         assert np.abs(pixels.astype(int) - image).max() <= 1
-        assert shot.generate_s > 0
-        assert shot.energy_j is None  # a CPU tells none here
+        assert single.generate_s > 0
+        assert single.energy_j is None  # a CPU tells none here
     assert np.abs(together[0].astype(int) - together[1]).max() > 2  # two prompts, two images
     assert seconds > 0
 
