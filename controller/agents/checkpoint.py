@@ -38,8 +38,8 @@ def write(
         "state": state,
         "tensors_sha256": hashlib.sha256(blob).hexdigest(),
     }
-    _replace(_file(stem, "safetensors"), blob)
-    _replace(_file(stem, "json"), json.dumps(facts, indent=2).encode())
+    _replace(stem.with_suffix(".safetensors"), blob)
+    _replace(stem.with_suffix(".json"), json.dumps(facts, indent=2).encode())
 
 
 def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -54,7 +54,7 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
     found = {"format": facts["format"], **_flat(facts["identity"])}
     if found != expected:
         raise ConfigError(f"{stem} was saved by another learner: {_difference(found, expected)}")
-    blob = _read_bytes(_file(stem, "safetensors"))
+    blob = _read_bytes(stem.with_suffix(".safetensors"))
     if hashlib.sha256(blob).hexdigest() != facts["tensors_sha256"]:
         raise ConfigError(f"{stem}.safetensors is not the file that {stem.name}.json describes")
     return load(blob), facts["state"]
@@ -62,7 +62,7 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
 
 def _facts(stem: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(_read_bytes(_file(stem, "json")))
+        facts = json.loads(_read_bytes(stem.with_suffix(".json")))
     except ValueError as error:
         raise ConfigError(f"{stem}.json is damaged: {error}") from error
     if not isinstance(facts, dict) or facts.keys() != _KEYS:
@@ -74,10 +74,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings under dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
+        is_inner = isinstance(value, Mapping)
+        leaves |= _flat(value, f"{prefix}{name}.") if is_inner else {f"{prefix}{name}": value}
     return leaves
 
 
@@ -90,10 +88,6 @@ def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
     )
 
 
-def _file(stem: Path, suffix: str) -> Path:
-    return stem.with_name(f"{stem.name}.{suffix}")
-
-
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -102,6 +96,6 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_suffix(".part")
     part.write_bytes(content)
     part.replace(path)

@@ -1,8 +1,9 @@
-"""What our learners share: nets that learn, a generator, and files that hold all of it.
+"""What learners share: nets that learn, a generator, and files that hold all of it.
 
 Responsible for going on from a checkpoint as if learning had never stopped. Not: acting, updates.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from controller.agents import checkpoint
 from controller.agents.optimiser import LearntNet
 
 
-class Learner:
+class Learner(ABC):
     """Nets by name, the generator that they draw from, and exploring decisions so far."""
 
     def __init__(
@@ -24,6 +25,10 @@ class Learner:
         """Args: identity, what a checkpoint must share: kind, configuration, sizes."""
         self._identity, self._rng, self._nets = identity, rng, nets
         self._num_decisions = 0
+
+    @abstractmethod
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch; return the metrics."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, moments and targets by name, as they are now (no copies)."""
@@ -47,12 +52,16 @@ class Learner:
                 the message names both sides.
         """
         tensors, state = checkpoint.read(stem, self._identity)
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
+        self._take(tensors)
         for name, net in self._nets.items():
             net.num_updates = state["num_updates"][name]
         self._num_decisions = state["num_decisions"]
         self._rng.bit_generator.state = state["rng"]
+
+    def _take(self, tensors: dict[str, Tensor]) -> None:
+        """Become what ``tensors`` returned."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
 
 
 def require_shape(

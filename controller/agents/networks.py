@@ -18,6 +18,7 @@ Source: sets: Zaheer et al. 2017 (Deep Sets).
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -113,6 +114,12 @@ _linear, _embedding = partial(skip_init, nn.Linear), partial(skip_init, nn.Embed
 """Layers without values yet: ``draw_weights`` draws them, from no global generator."""
 
 
+def mlp(*widths: int) -> nn.Sequential:
+    """Return linear layers of these widths with ReLU between them: [..., first] -> [..., last]."""
+    layers = [part for pair in pairwise(widths) for part in (nn.ReLU(), _linear(*pair))]
+    return nn.Sequential(*layers[1:])
+
+
 class MlpTrunk(nn.Module):
     """Three hidden layers over (state, x, actor step) of all users in one vector."""
 
@@ -122,13 +129,11 @@ class MlpTrunk(nn.Module):
         self.state = _linear(_flat_dim(sizes), hidden)
         self.latent = _linear(width, hidden, bias=False) if num_noises else None
         self.steps = _embedding(num_noises, hidden) if num_noises else None
-        self.second = _linear(hidden, hidden)
-        self.third = _linear(hidden, hidden)
-        self.out = _linear(hidden, width)
+        self.rest = mlp(hidden, hidden, hidden, width)
 
     def encode(self, slot: Slot) -> Tensor:
         """Return the first layer's share of the state [env, hidden]."""
-        state: Tensor = self.state(torch.cat(_flat_parts(slot), 1))
+        state: Tensor = self.state(_flat(slot))
         return state
 
     def estimate(self, condition: Tensor, x: Tensor | None, index: int) -> Tensor:
@@ -136,10 +141,7 @@ class MlpTrunk(nn.Module):
         if x is not None and self.latent is not None and self.steps is not None:
             step = self.steps.weight[index]
             condition = condition + functional.linear(x.flatten(1), self.latent.weight, step)
-        h = functional.relu(condition)
-        h = functional.relu(self.second(h))
-        h = functional.relu(self.third(h))
-        out: Tensor = self.out(h)
+        out: Tensor = self.rest(functional.relu(condition))
         return out.view(len(out), -1, ACTION_DIM)
 
 
@@ -205,18 +207,13 @@ class MlpCritic(nn.Module):
 
     def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.first = _linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
-        self.second = _linear(hidden, hidden)
-        self.third = _linear(hidden, hidden)
-        self.out = _linear(hidden, 1)
+        width = _flat_dim(sizes) + sizes.num_users * ACTION_DIM
+        self.layers = mlp(width, hidden, hidden, hidden, 1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
-        h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
-        h = functional.relu(self.second(h))
-        h = functional.relu(self.third(h))
-        out: Tensor = self.out(h)
-        return out
+        values: Tensor = self.layers(torch.cat((_flat(slot), action.flatten(1)), 1))
+        return values
 
 
 class DeepSetsCritic(nn.Module):
@@ -237,22 +234,6 @@ class DeepSetsCritic(nn.Module):
         h = functional.relu(self.second(h, slot.weights))
         out: Tensor = self.out(h)
         return out.squeeze(2)
-
-
-class QNet(nn.Module):
-    """Features [env, D] -> values [env, A] of all actions; two hidden layers."""
-
-    def __init__(self, feature_dim: int, num_actions: int, hidden: int) -> None:
-        super().__init__()
-        self.first = _linear(feature_dim, hidden)
-        self.second = _linear(hidden, hidden)
-        self.out = _linear(hidden, num_actions)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return values [env, A]."""
-        h = functional.relu(self.first(features))
-        out: Tensor = self.out(functional.relu(self.second(h)))
-        return out
 
 
 Actor = MlpActor | DiffusionActor
@@ -293,5 +274,5 @@ def _flat_dim(sizes: SlotSizes) -> int:
     return sizes.num_users * (sizes.user_dim + 1) + sizes.context_dim + 1
 
 
-def _flat_parts(slot: Slot) -> tuple[Tensor, ...]:
-    return slot.features.flatten(1), slot.mask, slot.context.squeeze(1)
+def _flat(slot: Slot) -> Tensor:
+    return torch.cat((slot.features.flatten(1), slot.mask, slot.context.squeeze(1)), 1)

@@ -4,12 +4,12 @@ Responsible for the way from what a policy may know to what an agent decides, th
 learning and in use, and back to a transition that the agent learns from. Not: learning, which is
 two_timescale.py's.
 
-Several edge nodes are decided one after the other by the same net: it is told which node it decides
+Several edge nodes are decided one after the other by the same net: it reads which node it decides
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 AllocationAgentKind = Literal["d3pg", "sb3-ddpg", "sb3-td3", "sb3-sac"]
 Transitions = dict[str, NDArray[Any]]
-AnyLearner: TypeAlias = "D3pg | Ddqn | SequentialCache | Sb3Agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,8 +76,9 @@ class CachingAgent:
     ) -> None:
         self._scenario = scenario
         num_models, self._num_nodes = len(table.model_ids), scenario.num_nodes
+        self._node_width = self._num_nodes if self._num_nodes > 1 else 0
         width = frame_width(scenario, num_models) + self._node_width
-        self.agent: Ddqn | SequentialCache
+        self.agent: Ddqn
         if 2**num_models <= MAX_SUBSETS:
             self.agent = Ddqn(config, width, 2**num_models, rng)
             self.fields: Fields = ddqn.replay_fields(width, 2**num_models)
@@ -86,10 +86,6 @@ class CachingAgent:
             sizes = tuple(table.resident_bytes.tolist())
             self.agent = SequentialCache(config, width, sizes, scenario.capacity_bytes, rng)
             self.fields = sequential_cache.replay_fields(width, num_models)
-
-    @property
-    def _node_width(self) -> int:
-        return self._num_nodes if self._num_nodes > 1 else 0
 
     def decide(self, frame: FrameObservation, *, explore: bool) -> CachingDecision:
         """Return feasible caches for the frame; nodes that are lost count as empty ones.
@@ -110,16 +106,16 @@ class CachingAgent:
             seen.append(np.concatenate([known, which], axis=1))
             chosen = self._choose(seen[-1], frame, explore=explore)
             caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes[node])
-        is_enumerated = isinstance(self.agent, Ddqn)
+        is_by_model = isinstance(self.agent, SequentialCache)
         return CachingDecision(
             features=np.stack(seen, axis=1),
             caches=caches[:, :num_nodes],
-            feasible=action_mask(frame)[0] if is_enumerated else np.zeros(0, dtype=bool),
+            feasible=np.zeros(0, dtype=bool) if is_by_model else action_mask(frame)[0],
         )
 
     def _choose(self, features: Features, frame: FrameObservation, *, explore: bool) -> Bools:
         if isinstance(self.agent, SequentialCache):
-            return self.agent.act(features, explore=explore)
+            return self.agent.choose(features, explore=explore)
         action = self.agent.act(features, action_mask(frame), explore=explore)
         return np.asarray(subsets(frame.caches.shape[-1])[action])
 
@@ -128,11 +124,8 @@ class CachingAgent:
     ) -> Transitions:
         """Return what is learnt of one frame: one transition for each environment and node.
 
-        Args:
-            decision: of the frame.
-            reward: [env].
-            following: the next frame's, or a last look after the last one: episodes are cut off,
-                they do not end.
+        ``reward`` is [env]; ``following`` is the next frame's decision, or a last look after the
+        last one: episodes are cut off, they do not end.
         """
         num_models = decision.caches.shape[-1]
         held = decision.caches.reshape(-1, num_models)
@@ -218,10 +211,8 @@ class AllocationAgent:
     ) -> Transitions:
         """Return what is learnt of one slot: one transition for each environment.
 
-        Args:
-            decision: of the slot.
-            reward: [env, user].
-            following: the next slot's, or a last look as above; stored only where it counts.
+        ``reward`` is [env, user]; ``following`` is the next slot's decision, or a last look as
+        above; stored only where it counts.
         """
         found: Transitions = {
             "raw_action": decision.raw_action,

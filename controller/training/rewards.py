@@ -18,7 +18,7 @@ Source: Chan, Golub, LeVeque 1979 (moments of two samples merged).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -122,7 +122,3 @@ class Normaliser:
     def metrics(self, name: str) -> dict[str, float]:
         """Return the moments as ``scale/<name>_mean`` and ``scale/<name>_std``."""
         return {f"scale/{name}_mean": self.mean, f"scale/{name}_std": self.std}
-
-    def state(self) -> dict[str, float]:
-        """Return what ``Normaliser(**state)`` is made of."""
-        return asdict(self)

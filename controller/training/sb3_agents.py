@@ -13,7 +13,6 @@ Source: DDPG, Lillicrap et al. 2016; TD3, Fujimoto et al. 2018; SAC, Haarnoja et
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -27,23 +26,23 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from controller.agents import checkpoint
 from controller.agents.d3pg import D3pgConfig, rate_scale
+from controller.agents.learner import Learner
 from controller.agents.networks import ACTION_DIM, SlotSizes
 from controller.cell.observations import FEATURE_HIGH, FEATURE_LOW, Features
 
 _KINDS: dict[str, type[TD3] | type[SAC]] = {"sb3-ddpg": DDPG, "sb3-td3": TD3, "sb3-sac": SAC}
 
 
-class Sb3Agent:
+class Sb3Agent(Learner):
     """One of their agents with the calls of ``D3pg``."""
 
     def __init__(
         self, kind: str, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator
     ) -> None:
         """Build an agent of the kind "sb3-ddpg", "sb3-td3" or "sb3-sac"."""
-        self._kind, self._config, self._sizes, self._rng = kind, config, sizes, rng
-        self._num_decisions = self._num_updates = 0
+        super().__init__({"kind": kind, "config": config, "sizes": sizes}, rng)
+        self._kind, self._config, self._sizes = kind, config, sizes
         self._randomness = torch.Generator().manual_seed(int(rng.integers(2**62))).get_state()
         with self._own_randomness():
             self._agent = _KINDS[kind](
@@ -93,40 +92,27 @@ class Sb3Agent:
                 rewards=minibatch["reward"].sum(1, keepdim=True) / self._sizes.num_users,
             )
         )
-        scale = rate_scale(self._config, self._num_updates)
+        scale = rate_scale(self._config, self._agent._n_updates)
         self._agent._current_progress_remaining = scale
         with self._own_randomness():
             self._agent.train(gradient_steps=1, batch_size=len(now))
-        self._num_updates += 1
         return {"sb3/critic_loss": self._agent.logger.name_to_value["train/critic_loss"]}
 
-    def save(self, stem: Path) -> None:
-        """Write weights, moments, counters and generators to ``stem``.safetensors and .json."""
-        tensors = _leaves(self._agent.get_parameters()) | self._entropy()
+    def tensors(self) -> dict[str, Tensor]:
+        """Return weights, moments, the generator's state and the number of updates by name."""
         state = {
-            "num_updates": self._num_updates,
-            "num_decisions": self._num_decisions,
-            "rng": self._rng.bit_generator.state,
+            "randomness": self._randomness,
+            "num_updates": torch.tensor(self._agent._n_updates),
         }
-        tensors["randomness"] = self._randomness
-        checkpoint.write(stem, tensors, self._identity(), state)
+        return _leaves(self._agent.get_parameters()) | self._entropy() | state
 
-    def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
-        tensors, state = checkpoint.read(stem, self._identity())
+    def _take(self, tensors: dict[str, Tensor]) -> None:
         self._randomness = tensors.pop("randomness")
+        self._agent._n_updates = int(tensors.pop("num_updates"))
         for name, tensor in self._entropy().items():
             tensor.data.copy_(tensors.pop(name))
         parameters = self._agent.get_parameters()
         self._agent.set_parameters(_with_leaves(parameters, tensors))
-        self._num_updates = self._agent._n_updates = state["num_updates"]
-        self._num_decisions = state["num_decisions"]
-        self._rng.bit_generator.state = state["rng"]
 
     def _entropy(self) -> dict[str, Tensor]:
         """SAC's learnt coefficient, which its parameters leave out."""
@@ -135,9 +121,6 @@ class Sb3Agent:
 
     def _learning_rate(self, scale: float) -> float:
         return self._config.critic_learning_rate * scale
-
-    def _identity(self) -> dict[str, object]:
-        return {"kind": self._kind, "config": self._config, "sizes": self._sizes}
 
     @contextlib.contextmanager
     def _own_randomness(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ at the start of the next frame. Rewards are stored as they are and normalised wh
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import numpy as np
 from controller.agents import checkpoint
 from controller.agents.d3pg import D3pgConfig
 from controller.agents.ddqn import DdqnConfig
+from controller.agents.learner import Learner
 from controller.agents.replay import Replay
 from controller.cell.dynamics import Array, ModelTable
 from controller.cell.scenario import ScenarioConfig
@@ -37,7 +38,6 @@ from controller.training.learned_policy import (
     AllocationAgent,
     AllocationAgentKind,
     AllocationDecision,
-    AnyLearner,
     CachingAgent,
 )
 from controller.training.metrics import Metrics
@@ -164,8 +164,8 @@ class TwoTimescale:
             part.save(folder / name)
         state = {
             "num_frames": self.num_frames,
-            "frame_reward": self._frame_reward.state(),
-            "user_reward": self._user_reward.state(),
+            "frame_reward": asdict(self._frame_reward),
+            "user_reward": asdict(self._user_reward),
         }
         checkpoint.write(folder / "learning", {}, identity, state)
 
@@ -183,7 +183,7 @@ class TwoTimescale:
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, "AnyLearner | Replay"]:
+    def _parts(self) -> dict[str, Learner | Replay]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -193,7 +193,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: AnyLearner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
+    agent: Learner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:

@@ -62,7 +62,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
     features = np.ones((16, 1), np.float32)
 
     for _ in range(500):
-        subset = agent.act(features, explore=True)
+        subset = agent.choose(features, explore=True)
         replay.add(
             {
                 "features": features,

@@ -89,7 +89,7 @@ def test_a_sequential_subset_always_fits(explore):
     sizes = (5, 3, 8, 1, 13, 2)
     cache = SequentialCache(DdqnConfig(epsilon_start=0.7), 3, sizes, 14, np.random.default_rng(4))
 
-    subset = cache.act(case()[0], explore=explore)
+    subset = cache.choose(case()[0], explore=explore)
 
     assert subset.shape == (200, 6)
     assert (subset @ np.array(sizes)).max() <= 14
