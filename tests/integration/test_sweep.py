@@ -159,4 +159,4 @@ def test_wrong_usage_ends_with_2_and_a_reason(file, capsys):
     assert "shipped with the program: " in capsys.readouterr().err
     file.write_text(file.read_text().replace("num_envs = 4", "num_envs = 0"))
     assert command.main(["sweep", "--config", str(file)]) == 2
-    assert "num_envs must be >= 1, got 0" in capsys.readouterr().err
+    assert "num_envs must be > 0, got 0" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def test_another_folder_is_refused_by_name(tmp_path, content):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"num_envs": 0}, "num_envs must be >= 1, got 0"),
+        ({"num_envs": 0}, "num_envs must be > 0, got 0"),
         ({"evaluate_every": -1}, "evaluate_every must be >= 0, got -1"),
     ],
 )
