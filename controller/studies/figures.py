@@ -56,8 +56,8 @@ def _draw_learning(figure: Figure, cells: Sequence[Cell], records: StudyRecords)
             _learning_curve(allocation, policy.records, "allocation_score", label, colour)
         for policy in scenario.policies:
             if style := _LINES.get(policy.name):
-                mean = float(np.mean(policy.scores))
-                whole.axhline(mean, color="0.4", ls=style, lw=1, label=policy.name)
+                score = policy.ratings[0].score
+                whole.axhline(score, color="0.4", ls=style, lw=1, label=policy.name)
         allocation.set_xlabel("CPU time (min)")
         whole.legend(frameon=False, fontsize=7, loc="lower right")
     for axes, label in zip(panels[:, 0], ("normalised score", "allocation score"), strict=True):
