@@ -49,7 +49,12 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
         ConfigError: a file is missing or damaged, or the identity is another; the message names
             what differs on both sides.
     """
-    facts = _facts(stem)
+    try:
+        facts = json.loads(_read_bytes(stem.with_suffix(".json")))
+    except ValueError as error:
+        raise ConfigError(f"{stem}.json is damaged: {error}") from error
+    if not isinstance(facts, dict) or facts.keys() != _KEYS:
+        raise ConfigError(f"{stem}.json is not a learner's checkpoint")
     expected = {"format": FORMAT, **_flat(msgspec.to_builtins(identity))}
     found = {"format": facts["format"], **_flat(facts["identity"])}
     if found != expected:
@@ -58,16 +63,6 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
     if hashlib.sha256(blob).hexdigest() != facts["tensors_sha256"]:
         raise ConfigError(f"{stem}.safetensors is not the file that {stem.name}.json describes")
     return load(blob), facts["state"]
-
-
-def _facts(stem: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(_read_bytes(stem.with_suffix(".json")))
-    except ValueError as error:
-        raise ConfigError(f"{stem}.json is damaged: {error}") from error
-    if not isinstance(facts, dict) or facts.keys() != _KEYS:
-        raise ConfigError(f"{stem}.json is not a learner's checkpoint")
-    return facts
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -93,10 +93,7 @@ def rate_scale(config: D3pgConfig, num_updates: int) -> float:
 def replay_fields(config: D3pgConfig, sizes: SlotSizes, *, is_amended: bool = False) -> Fields:
     """Return what one transition holds; the next slot only where it counts (discount > 0).
 
-    Args:
-        config: of the learner.
-        sizes: of its slots.
-        is_amended: whether the critic is shown amended actions.
+    ``is_amended``: the critic is shown amended actions.
     """
     users = sizes.num_users
     slot: dict[str, tuple[tuple[int, ...], torch.dtype]] = {

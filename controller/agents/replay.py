@@ -14,6 +14,7 @@ from torch import Tensor
 
 from controller.agents import checkpoint
 from controller.agents.learner import require_shape
+from protos.config import require
 
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Name -> (shape of one transition's value, dtype)."""
@@ -23,8 +24,7 @@ class Replay:
     """The latest ``capacity`` transitions; the oldest make room."""
 
     def __init__(self, fields: Fields, capacity: int, rng: np.random.Generator) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be >= 1, got {capacity}")
+        require(capacity >= 1, f"capacity must be >= 1, got {capacity}")
         self._capacity = capacity
         self._rng = rng
         self._arrays = {
@@ -66,18 +66,18 @@ class Replay:
     def sample(self, minibatch: int) -> dict[str, Tensor]:
         """Return ``minibatch`` transitions, drawn uniformly and with replacement.
 
-        Raises:
-            ValueError: nothing is stored yet.
+        Raises ValueError where nothing is stored yet.
         """
-        if not self._size:
-            raise ValueError("the replay is empty")
+        require(self._size > 0, "the replay is empty")
         rows = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
         return {name: array.index_select(0, rows) for name, array in self._arrays.items()}
 
     def save(self, stem: Path) -> None:
         """Write everything to ``stem``.safetensors and ``stem``.json."""
         tensors = {name: array[: self._size] for name, array in self._arrays.items()}
-        checkpoint.write(stem, tensors, self._identity(), self._state())
+        rng = self._rng.bit_generator.state
+        state = {"size": self._size, "next": self._next, "rng": rng}
+        checkpoint.write(stem, tensors, self._identity(), state)
 
     def load(self, stem: Path) -> None:
         """Become what was saved, the next draw included.
@@ -96,6 +96,3 @@ class Replay:
             name: f"{array.dtype} {list(array.shape[1:])}" for name, array in self._arrays.items()
         }
         return {"kind": "replay", "capacity": self._capacity, **fields}
-
-    def _state(self) -> dict[str, object]:
-        return {"size": self._size, "next": self._next, "rng": self._rng.bit_generator.state}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from controller.agents.ddqn import Ddqn, DdqnConfig
 from controller.agents.replay import Fields
+from protos.config import require
 
 HOLD = 1
 """The action that takes a model; 0 leaves it."""
@@ -48,8 +49,7 @@ class SequentialCache(Ddqn):
         capacity_bytes: int,
         rng: np.random.Generator,
     ) -> None:
-        if capacity_bytes <= 0:
-            raise ValueError(f"capacity_bytes must be > 0, got {capacity_bytes}")
+        require(capacity_bytes > 0, f"capacity_bytes must be > 0, got {capacity_bytes}")
         self._sizes = np.asarray(model_bytes, np.int64)
         self._capacity = capacity_bytes
         num_models = len(model_bytes)

@@ -146,25 +146,21 @@ def _in_records(config: ClaimsConfig, folder: Path) -> Iterator[str]:
     """Yield what is wrong with records, and with the claims of those that are evidence."""
     readers: dict[str, Reader | None] = {"": partial(_tree, folder.parent)}
     for record in config.records:
-        readers[record.name] = None
         try:
             readers[record.name] = _reader(record, folder / record.file)
         except ConfigError as error:
+            readers[record.name] = None
             yield f"record {record.name}: {error}"
     for claim in config.claims:
         try:
-            reader = readers[claim.record]
-            values = reader(claim) if reader else None
+            if reader := readers[claim.record]:
+                digits = [len(text.partition(".")[2]) for text in claim.stated]
+                pairs = zip(reader(claim), digits, strict=False)
+                given = tuple(f"{value * claim.scale:.{places}f}" for value, places in pairs)
+                if given != claim.stated:
+                    yield f"{claim.name}: stated is {claim.stated}, the record gives {given}"
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield f"{claim.name}: record {claim.record!r} has no {list(claim.read)} ({error!r})"
-            continue
-        if values is None:
-            continue
-        digits = [len(text.partition(".")[2]) for text in claim.stated]
-        pairs = zip(values, digits, strict=False)
-        given = tuple(f"{value * claim.scale:.{places}f}" for value, places in pairs)
-        if given != claim.stated:
-            yield f"{claim.name}: stated is {claim.stated}, the record gives {given}"
 
 
 def _reader(record: RecordFile, file: Path) -> Reader:

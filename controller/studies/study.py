@@ -67,14 +67,14 @@ class StudyConfig:
     """What all training runs share."""
 
     def __post_init__(self) -> None:
-        changes = self.grid or self.variants or self.one_at_a_time
-        evaluates = self.train.evaluate_every > 0
         require(bool(self.seeds), "seeds must not be empty")
-        require(bool(changes), "grid, variants and one_at_a_time must not all be empty")
+        has_cells = bool(self.grid or self.variants or self.one_at_a_time)
+        require(has_cells, "grid, variants and one_at_a_time must not all be empty")
         are_different = len(set(self.seeds)) == len(self.seeds)
         require(are_different, f"seeds must differ, got {list(self.seeds)}")
         require_positive(self, "test_episodes", "test_envs")
-        require(evaluates, "train.evaluate_every must be >= 1: figures need evaluations, got 0")
+        is_evaluated = self.train.evaluate_every > 0
+        require(is_evaluated, "train.evaluate_every must be >= 1: figures need evaluations, got 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +162,7 @@ def cells(study: StudyConfig) -> tuple[Cell, ...]:
             if varied and varied[0].startswith(SCENARIO):
                 in_scenario[varied[0].removeprefix(SCENARIO)] = varied[1]
             elif varied:
-                changes |= [varied]
+                changes[varied[0]] = varied[1]
             config = _changed(study.train, changes)
             suite = SuiteConfig(
                 scenario=_changed(scenarios.load(config.scenario), in_scenario),

@@ -172,9 +172,7 @@ class TwoTimescale:
     def load(self, folder: Path, identity: Mapping[str, Any]) -> None:
         """Become what was saved: the next episode goes on as if learning had never stopped.
 
-        Raises:
-            ConfigError: missing or damaged files, or those of another scenario or configuration;
-                the message names both sides.
+        Raises ConfigError as ``checkpoint.read``: of another scenario or configuration, too.
         """
         state = checkpoint.read(folder / "learning", identity)[1]
         for name, part in self._parts().items():
