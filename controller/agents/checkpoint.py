@@ -55,8 +55,8 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
         raise ConfigError(f"{stem}.json is damaged: {error}") from error
     if not isinstance(facts, dict) or facts.keys() != _KEYS:
         raise ConfigError(f"{stem}.json is not a learner's checkpoint")
-    expected = {"format": FORMAT, **_flat(msgspec.to_builtins(identity))}
-    found = {"format": facts["format"], **_flat(facts["identity"])}
+    expected = {"format": FORMAT, **flat(msgspec.to_builtins(identity))}
+    found = {"format": facts["format"], **flat(facts["identity"])}
     if found != expected:
         raise ConfigError(f"{stem} was saved by another learner: {_difference(found, expected)}")
     blob = _read_bytes(stem.with_suffix(".safetensors"))
@@ -65,12 +65,12 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
     return load(blob), facts["state"]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings under dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
         is_inner = isinstance(value, Mapping)
-        leaves |= _flat(value, f"{prefix}{name}.") if is_inner else {f"{prefix}{name}": value}
+        leaves |= flat(value, f"{prefix}{name}.") if is_inner else {f"{prefix}{name}": value}
     return leaves
 
 

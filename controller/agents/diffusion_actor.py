@@ -38,15 +38,10 @@ def clean_from_noise(x: Tensor, noise_estimate: Tensor, alpha_bar: float) -> Ten
 
 
 def reverse_transition(
-    x: Tensor, clean: Tensor, noise: Tensor | None, schedule: Schedule, index: int
+    x: Tensor, clean: Tensor, noise: Tensor, schedule: Schedule, index: int
 ) -> Tensor:
-    """Return ``x_{i-1} = μ̃_i(x_0, x_i) + sqrt(β̃_i) z`` for i = index + 1 (any shape).
-
-    ``noise`` is z, standard normal, and None at index 0, where the variance is 0.
-    """
+    """Return ``x_{i-1} = μ̃_i(x_0, x_i) + sqrt(β̃_i) z`` for i = index + 1 (any shape)."""
     mean = schedule.clean_weight[index] * clean + schedule.noisy_weight[index] * x
-    if noise is None:
-        return mean
     return mean + schedule.posterior_variance[index] ** 0.5 * noise
 
 

@@ -16,7 +16,7 @@ raw action is 0. Their features must still be finite.
 Source: sets: Zaheer et al. 2017 (Deep Sets).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -148,7 +148,9 @@ class MlpTrunk(nn.Module):
 class DeepSetsTrunk(nn.Module):
     """The same layers for every user, each with the mean over active users added."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
+    def __init__(
+        self, sizes: SlotSizes, hidden: int, num_noises: int, out_dim: int = ACTION_DIM
+    ) -> None:
         super().__init__()
         self.user = _linear(sizes.user_dim, hidden)
         self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
@@ -156,7 +158,7 @@ class DeepSetsTrunk(nn.Module):
         self.latent = _linear(ACTION_DIM, hidden, bias=False) if num_noises else None
         self.steps = _embedding(num_noises, hidden) if num_noises else None
         self.second = Exchange(hidden)
-        self.out = _linear(hidden, ACTION_DIM)
+        self.out = _linear(hidden, out_dim)
 
     def encode(self, slot: Slot) -> tuple[Tensor, Tensor]:
         """Return the state [env, user, hidden] and the weights of the mean."""
@@ -164,7 +166,7 @@ class DeepSetsTrunk(nn.Module):
         return self.first(h, slot.weights), slot.weights
 
     def estimate(self, condition: tuple[Tensor, Tensor], x: Tensor | None, index: int) -> Tensor:
-        """Return an unbounded estimate [env, user, 2]."""
+        """Return an unbounded estimate [env, user, out_dim]."""
         state, weights = condition
         if x is not None and self.latent is not None and self.steps is not None:
             step = self.steps.weight[index]
@@ -221,19 +223,13 @@ class DeepSetsCritic(nn.Module):
 
     def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.user = _linear(sizes.user_dim + ACTION_DIM, hidden)
-        self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
-        self.first = Exchange(hidden)
-        self.second = Exchange(hidden)
-        self.out = _linear(hidden, 1)
+        sizes = replace(sizes, user_dim=sizes.user_dim + ACTION_DIM)
+        self.trunk = DeepSetsTrunk(sizes, hidden, num_noises=0, out_dim=1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, user]; those of inactive users mean nothing."""
-        h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
-        h = functional.relu(self.first(functional.relu(h), slot.weights))
-        h = functional.relu(self.second(h, slot.weights))
-        out: Tensor = self.out(h)
-        return out.squeeze(2)
+        slot = slot._replace(features=torch.cat((slot.features, action), 2))
+        return self.trunk.estimate(self.trunk.encode(slot), None, 0).squeeze(2)
 
 
 Actor = MlpActor | DiffusionActor

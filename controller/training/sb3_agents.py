@@ -26,6 +26,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from controller.agents import checkpoint
 from controller.agents.d3pg import D3pgConfig, rate_scale
 from controller.agents.learner import Learner
 from controller.agents.networks import ACTION_DIM, SlotSizes
@@ -100,11 +101,11 @@ class Sb3Agent(Learner):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, moments, the generator's state and the number of updates by name."""
-        state = {
-            "randomness": self._randomness,
-            "num_updates": torch.tensor(self._agent._n_updates),
-        }
-        return _leaves(self._agent.get_parameters()) | self._entropy() | state
+        parameters = checkpoint.flat(self._agent.get_parameters())
+        found = {name: value for name, value in parameters.items() if isinstance(value, Tensor)}
+        found["randomness"] = self._randomness
+        found["num_updates"] = torch.tensor(self._agent._n_updates)
+        return found | self._entropy()
 
     def _take(self, tensors: dict[str, Tensor]) -> None:
         self._randomness = tensors.pop("randomness")
@@ -112,7 +113,7 @@ class Sb3Agent(Learner):
         for name, tensor in self._entropy().items():
             tensor.data.copy_(tensors.pop(name))
         parameters = self._agent.get_parameters()
-        self._agent.set_parameters(_with_leaves(parameters, tensors))
+        self._agent.set_parameters(_with_tensors(parameters, tensors))
 
     def _entropy(self) -> dict[str, Tensor]:
         """SAC's learnt coefficient, which its parameters leave out."""
@@ -158,28 +159,19 @@ def _flat(minibatch: Mapping[str, Tensor], prefix: str) -> Tensor:
     return torch.cat([users.flatten(1), context], dim=1)
 
 
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of nested mappings by path; an optimiser's options are left out."""
-    found: dict[str, Tensor] = {}
-    for key, value in tree.items():
-        if isinstance(value, Tensor):
-            found[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{key}/")
-    return found
-
-
-def _with_leaves(tree: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return their parameters with what ``_leaves`` took from others."""
-    new: dict[str, Any] = {
-        name: {**value, "state": {}} if "param_groups" in value else {}
-        for name, value in tree.items()
-    }
-    for path, tensor in leaves.items():
-        name, *inner = path.split("/")
-        if len(inner) == 1:
-            new[name][inner[0]] = tensor
-        else:
-            _, index, key = inner
-            new[name]["state"].setdefault(int(index), {})[key] = tensor
+def _with_tensors(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return their parameters with others' tensors, which are named as ``checkpoint.flat`` does."""
+    new: dict[str, Any] = {}
+    for name, value in tree.items():
+        start = f"{name}."
+        own = {
+            path.removeprefix(start): tensors[path] for path in tensors if path.startswith(start)
+        }
+        new[name] = own
+        if "param_groups" in value:  # of an optimiser: "state.INDEX.KEY"
+            state: dict[int, dict[str, Tensor]] = {}
+            for path, tensor in own.items():
+                _, index, key = path.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+            new[name] = {**value, "state": state}
     return new
