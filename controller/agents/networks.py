@@ -93,10 +93,7 @@ class Slot(NamedTuple):
 
 
 def slot_of(
-    user_features: Tensor,
-    user_mask: Tensor,
-    context: Tensor,
-    compute_needs: Tensor | None = None,
+    user_features: Tensor, user_mask: Tensor, context: Tensor, compute_needs: Tensor | None = None
 ) -> Slot:
     """Return a slot from features [env, user, F], mask [env, user] and context [env, C]."""
     mask = user_mask.to(torch.float32)

@@ -100,11 +100,7 @@ class FrameEnvironment(gymnasium.Env[Features, Any]):
     """
 
     def __init__(
-        self,
-        scenario: ScenarioConfig,
-        table: ModelTable,
-        allocating: Allocating,
-        seed: int = 0,
+        self, scenario: ScenarioConfig, table: ModelTable, allocating: Allocating, seed: int = 0
     ) -> None:
         """Raise ValueError where the scenario has too many models to enumerate their subsets."""
         self._scenario = scenario

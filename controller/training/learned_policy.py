@@ -43,7 +43,7 @@ from controller.cell.observations import (
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.policies import amender
-from protos.config import ConfigError
+from protos.config import ConfigError, require
 
 if TYPE_CHECKING:
     from controller.training.sb3_agents import Sb3Agent
@@ -94,8 +94,10 @@ class CachingAgent:
             ValueError: more edge nodes than the scenario's; both numbers are named.
         """
         num_envs, num_nodes, num_models = frame.caches.shape
-        if num_nodes > self._num_nodes:
-            raise ValueError(f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")
+        is_known = num_nodes <= self._num_nodes
+        require(is_known, f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")
+        is_by_model = isinstance(self.agent, SequentialCache)
+        feasible = np.zeros((num_envs, 0), dtype=bool) if is_by_model else action_mask(frame)
         caches = np.zeros((num_envs, self._num_nodes, num_models), dtype=bool)
         caches[:, :num_nodes] = frame.caches
         seen = []
@@ -104,20 +106,15 @@ class CachingAgent:
             which = np.zeros((num_envs, self._node_width), dtype=np.float32)
             which[:, node : node + 1] = 1.0  # no column where there is one node
             seen.append(np.concatenate([known, which], axis=1))
-            chosen = self._choose(seen[-1], frame, explore=explore)
+            if isinstance(self.agent, SequentialCache):
+                chosen = self.agent.choose(seen[-1], explore=explore)
+            else:
+                action = self.agent.act(seen[-1], feasible, explore=explore)
+                chosen = subsets(num_models)[action]
             caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes[node])
-        is_by_model = isinstance(self.agent, SequentialCache)
         return CachingDecision(
-            features=np.stack(seen, axis=1),
-            caches=caches[:, :num_nodes],
-            feasible=np.zeros(0, dtype=bool) if is_by_model else action_mask(frame)[0],
+            features=np.stack(seen, axis=1), caches=caches[:, :num_nodes], feasible=feasible[0]
         )
-
-    def _choose(self, features: Features, frame: FrameObservation, *, explore: bool) -> Bools:
-        if isinstance(self.agent, SequentialCache):
-            return self.agent.choose(features, explore=explore)
-        action = self.agent.act(features, action_mask(frame), explore=explore)
-        return np.asarray(subsets(frame.caches.shape[-1])[action])
 
     def transitions(
         self, decision: CachingDecision, reward: Array, following: CachingDecision
@@ -158,6 +155,8 @@ class AllocationDecision:
 class AllocationAgent:
     """D3PG, or a reference agent in its place, behind the amender."""
 
+    agent: "D3pg | Sb3Agent"
+
     def __init__(
         self,
         config: D3pgConfig,
@@ -174,12 +173,17 @@ class AllocationAgent:
         )
         is_amended = kind == "d3pg" and config.nets.critic_action_input == "amended"
         self.fields = d3pg.replay_fields(config, sizes, is_amended=is_amended)
-        self.agent: D3pg | Sb3Agent
         if kind == "d3pg":
             amend = SoftAmender(scenario.allocation.min_num_steps, scenario.num_nodes)
             self.agent = D3pg(config, sizes, rng, amend if is_amended else None)
-        else:
-            self.agent = _reference_agent(kind, config, sizes, rng)
+            return
+        try:  # Stable-Baselines3 is an extra, and takes a second to import
+            from controller.training.sb3_agents import Sb3Agent  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"allocation_agent = {kind!r} needs {error.name}: pip install .[sb3]"
+            ) from error
+        self.agent = Sb3Agent(kind, config, sizes, rng)
 
     def decide(self, slot: SlotObservation, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
@@ -221,18 +225,6 @@ class AllocationAgent:
         }
         found |= decision.seen | {f"next_{name}": part for name, part in following.seen.items()}
         return {name: found[name] for name in self.fields}
-
-
-def _reference_agent(
-    kind: str, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator
-) -> "Sb3Agent":
-    try:  # Stable-Baselines3 is an extra, and takes a second to import
-        from controller.training.sb3_agents import Sb3Agent  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"allocation_agent = {kind!r} needs {error.name}: pip install .[sb3]"
-        ) from error
-    return Sb3Agent(kind, config, sizes, rng)
 
 
 def _filled_up(slot: SlotObservation, num_users: int) -> SlotObservation:

@@ -23,13 +23,7 @@ from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
 from profiling import records
 from protos import manifest
-from protos.config import (
-    read_json,
-    require_non_negative,
-    require_positive,
-    to_json,
-    write_json,
-)
+from protos.config import read_json, require_non_negative, require_positive, to_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
