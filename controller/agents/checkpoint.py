@@ -49,8 +49,9 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
         ConfigError: a file is missing or damaged, or the identity is another; the message names
             what differs on both sides.
     """
+    written = _read_bytes(stem.with_suffix(".json"))
     try:
-        facts = json.loads(_read_bytes(stem.with_suffix(".json")))
+        facts = json.loads(written)
     except ValueError as error:
         raise ConfigError(f"{stem}.json is damaged: {error}") from error
     if not isinstance(facts, dict) or facts.keys() != _KEYS:
@@ -58,7 +59,12 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
     expected = {"format": FORMAT, **flat(msgspec.to_builtins(identity))}
     found = {"format": facts["format"], **flat(facts["identity"])}
     if found != expected:
-        raise ConfigError(f"{stem} was saved by another learner: {_difference(found, expected)}")
+        differences = "; ".join(
+            f"{name} is {found.get(name)!r} in the checkpoint and {expected.get(name)!r} here"
+            for name in sorted(found.keys() | expected.keys())
+            if found.get(name) != expected.get(name)
+        )
+        raise ConfigError(f"{stem} was saved by another learner: {differences}")
     blob = _read_bytes(stem.with_suffix(".safetensors"))
     if hashlib.sha256(blob).hexdigest() != facts["tensors_sha256"]:
         raise ConfigError(f"{stem}.safetensors is not the file that {stem.name}.json describes")
@@ -72,15 +78,6 @@ def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
         is_inner = isinstance(value, Mapping)
         leaves |= flat(value, f"{prefix}{name}.") if is_inner else {f"{prefix}{name}": value}
     return leaves
-
-
-def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    names = sorted(found.keys() | expected.keys())
-    return "; ".join(
-        f"{name} is {found.get(name)!r} in the checkpoint and {expected.get(name)!r} here"
-        for name in names
-        if found.get(name) != expected.get(name)
-    )
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -9,9 +9,11 @@ Responsible for ``TrainConfig`` and the folder's files. Not: training (train.py)
     events.log      log lines                checkpoints/episode-0040/  the latest alone
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -112,16 +114,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max((folder / "checkpoints").glob("episode-*[0-9]"), default=None)
 
 
-def new_checkpoint(folder: Path) -> Path:
-    """Return an empty folder that ``keep_checkpoint`` makes the latest."""
+@contextlib.contextmanager
+def new_checkpoint(folder: Path, episode: int) -> Iterator[Path]:
+    """Lend an empty folder; once it is written, it replaces the latest checkpoint as a whole."""
     part = folder / "checkpoints" / "part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    return part
-
-
-def keep_checkpoint(part: Path, episode: int) -> None:
-    """Make what was written the latest checkpoint, whole or not at all; drop those before."""
+    yield part
     before = list(part.parent.glob("episode-*[0-9]"))
     part.rename(part.with_name(f"episode-{episode:06d}"))
     for old in before:

@@ -167,9 +167,8 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
                 board.write(learner.num_frames, row)
                 progress.show(learner.num_frames, row)
             if num_done % config.checkpoint_every == 0 or num_done == config.num_episodes:
-                part = records.new_checkpoint(folder)
-                learner.save(part, identity)
-                records.keep_checkpoint(part, num_done)
+                with records.new_checkpoint(folder, num_done) as part:
+                    learner.save(part, identity)
                 logger.info("checkpoint after episode %d of %d", num_done, config.num_episodes)
 
 
