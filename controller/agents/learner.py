@@ -45,12 +45,7 @@ class Learner(ABC):
         checkpoint.write(stem, self.tensors(), self._identity, state)
 
     def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
+        """Become what was saved, to go on as if never stopped; raises as ``checkpoint.read``."""
         tensors, state = checkpoint.read(stem, self._identity)
         self._take(tensors)
         for name, net in self._nets.items():

@@ -31,7 +31,7 @@ class Replay:
             name: torch.zeros((capacity, *shape), dtype=dtype)
             for name, (shape, dtype) in fields.items()
         }
-        self._next = 0  # row that the next transition goes to
+        self._next = 0  # where the next transition goes
         self._size = 0
 
     def __len__(self) -> int:
@@ -64,13 +64,10 @@ class Replay:
         self._size = min(self._size + count, self._capacity)
 
     def sample(self, minibatch: int) -> dict[str, Tensor]:
-        """Return ``minibatch`` transitions, drawn uniformly and with replacement.
-
-        Raises ValueError where nothing is stored yet.
-        """
+        """Return ``minibatch`` transitions, drawn uniformly with replacement; ValueError: none."""
         require(self._size > 0, "the replay is empty")
-        rows = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
-        return {name: array.index_select(0, rows) for name, array in self._arrays.items()}
+        drawn = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
+        return {name: array.index_select(0, drawn) for name, array in self._arrays.items()}
 
     def save(self, stem: Path) -> None:
         """Write everything to ``stem``.safetensors and ``stem``.json."""
@@ -80,11 +77,7 @@ class Replay:
         checkpoint.write(stem, tensors, self._identity(), state)
 
     def load(self, stem: Path) -> None:
-        """Become what was saved, the next draw included.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of other fields or capacity.
-        """
+        """Become what was saved, the next draw included; raises as ``checkpoint.read``."""
         tensors, state = checkpoint.read(stem, self._identity())
         self._size, self._next = state["size"], state["next"]
         self._rng.bit_generator.state = state["rng"]

@@ -116,11 +116,7 @@ Reader = Callable[[Claim], tuple[float, ...]]
 
 
 def check(file: Path) -> int:
-    """Print each claim with its limit; return 0 if records and pages give what is stated, else 1.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """Print claims with their limits; return 0 if records and pages give what is stated, else 1."""
     config, console = configs.load(file, ClaimsConfig), Console(highlight=False, soft_wrap=True)
     for claim in config.claims:
         line = f"{claim.name:<46} {claim.value:>8} {claim.limit:<9} {claim.verdict}"
@@ -164,11 +160,7 @@ def _in_records(config: ClaimsConfig, folder: Path) -> Iterator[str]:
 
 
 def _reader(record: RecordFile, file: Path) -> Reader:
-    """Return what reads values of a record that is evidence.
-
-    Raises:
-        ConfigError: it is missing, has changed, or was made elsewhere or on a dirty tree.
-    """
+    """Return what reads a record's values; ConfigError where the record is no evidence."""
     if not file.is_file():
         raise ConfigError(f"{file} is missing")
     raw = file.read_bytes()

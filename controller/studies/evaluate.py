@@ -18,7 +18,7 @@ from protos.config import require_positive
 from protos.seeds import stream
 
 _HEADER = (
-    "| {} | {} | 95 % interval | utility | hits | quality | steps of hits | latency, s |\n"
+    "| {} | {} | 95 % interval | utility | hit ratio | quality | steps of hits | latency, s |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from controller.policies.evaluation import Rating
 from controller.policies.scores import Estimate, estimate
-from controller.studies.results import CellRecord, StudyRecords, scenario_results
+from controller.studies.results import StudyRecords, scenario_results
 from controller.studies.study import SCENARIO, Cell, StudyConfig, Value, labelled
 
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
@@ -52,8 +52,12 @@ def _draw_learning(figure: Figure, cells: Sequence[Cell], records: StudyRecords)
         trained = [policy for policy in scenario.policies if policy.records]
         for colour, policy in zip(_COLOURS, trained, strict=False):
             label = f"{policy.name} ({len(policy.records)} seeds)"
-            _learning_curve(whole, policy.records, "score", label, colour)
-            _learning_curve(allocation, policy.records, "allocation_score", label, colour)
+            evaluations = list(zip(*(record.curve for record in policy.records), strict=True))
+            minutes = [float(np.mean([one.cpu_s for one in seeds])) / 60 for seeds in evaluations]
+            scores = [estimate([one.score for one in seeds]) for seeds in evaluations]
+            _band(whole, minutes, scores, label, colour)
+            scores = [estimate([one.allocation_score for one in seeds]) for seeds in evaluations]
+            _band(allocation, minutes, scores, label, colour)
         for policy in scenario.policies:
             if style := _LINES.get(policy.name):
                 score = policy.ratings[0].score
@@ -63,16 +67,6 @@ def _draw_learning(figure: Figure, cells: Sequence[Cell], records: StudyRecords)
     for axes, label in zip(panels[:, 0], ("normalised score", "allocation score"), strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(0, 1.02)
-
-
-def _learning_curve(
-    axes: Axes, records: Sequence[CellRecord], quantity: str, label: str, colour: str
-) -> None:
-    """Draw the estimate over seeds at each evaluation."""
-    evaluations = list(zip(*(record.curve for record in records), strict=True))
-    minutes = [float(np.mean([point.cpu_s for point in points])) / 60 for points in evaluations]
-    scores = [[getattr(point, quantity) for point in points] for points in evaluations]
-    _band(axes, minutes, [estimate(one) for one in scores], label, colour)
 
 
 def _draw_values(

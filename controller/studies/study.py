@@ -152,12 +152,12 @@ def cells(study: StudyConfig) -> tuple[Cell, ...]:
     Raises:
         ConfigError: an unknown key, a refused value, a scenario that is not there.
     """
-    alone = [(key, value) for key, values in study.one_at_a_time.items() for value in values]
+    singles = [(key, value) for key, values in study.one_at_a_time.items() for value in values]
     found = []
     combinations = itertools.product(*study.grid.values())
     for values, variant in itertools.product(combinations, study.variants or ({},)):
         group = dict(zip(study.grid, values, strict=True)) | variant
-        for varied in alone or (None,):
+        for varied in singles or (None,):
             changes, in_scenario = dict(group), {}
             if varied and varied[0].startswith(SCENARIO):
                 in_scenario[varied[0].removeprefix(SCENARIO)] = varied[1]

@@ -116,11 +116,7 @@ def _pool(workers: int | None) -> Iterator[Submit]:
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[Submit]:
-    """Lend the cores of a Ray cluster, one for each call.
-
-    Raises:
-        ConfigError: Ray is not installed, or nothing answers at the address.
-    """
+    """Lend the cores of a Ray cluster, one for each call; ConfigError where there is none."""
     try:
         import ray  # noqa: PLC0415 - an optional package
     except ImportError as error:

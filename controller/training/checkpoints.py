@@ -20,9 +20,7 @@ from protos.seeds import stream
 def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
     """Return the policy of a training run's latest checkpoint.
 
-    Args:
-        folder: of the training run.
-        scenario: where it is used; None: where it was trained.
+    ``scenario`` is where it is used; None: where it was trained.
 
     Raises:
         ConfigError: not a training run's folder, no checkpoint, damaged files; a scenario of other

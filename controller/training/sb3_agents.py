@@ -49,7 +49,7 @@ class Sb3Agent(Learner):
             self._agent = _KINDS[kind](
                 "MlpPolicy",
                 _Spaces(sizes),
-                learning_rate=self._learning_rate,
+                learning_rate=lambda scale: config.critic_learning_rate * scale,
                 buffer_size=1,  # never filled: update is given its minibatch
                 tau=config.tau,
                 gamma=config.discount,
@@ -119,9 +119,6 @@ class Sb3Agent(Learner):
         """SAC's learnt coefficient, which its parameters leave out."""
         coefficient = getattr(self._agent, "log_ent_coef", None)
         return {} if coefficient is None else {"log_ent_coef": coefficient}
-
-    def _learning_rate(self, scale: float) -> float:
-        return self._config.critic_learning_rate * scale
 
     @contextlib.contextmanager
     def _own_randomness(self) -> Iterator[None]:

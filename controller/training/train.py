@@ -117,11 +117,12 @@ class Train:
 def _check(config: TrainConfig, scenario: ScenarioConfig) -> None:
     """Refuse what could not be trained, before there is a folder."""
     scenarios.read_models(scenario)
-    learning, rows = config.learning, config.num_envs * scenario.num_nodes
-    if min(learning.caching_replay, learning.allocation_replay) < rows:
+    learning, at_once = config.learning, config.num_envs * scenario.num_nodes
+    if min(learning.caching_replay, learning.allocation_replay) < at_once:
         raise ConfigError(
             f"{config.num_envs} environments of {scenario.num_nodes} nodes need replays of at "
-            f"least {rows} rows, got {learning.caching_replay} and {learning.allocation_replay}"
+            f"least {at_once} transitions, got {learning.caching_replay} and "
+            f"{learning.allocation_replay}"
         )
 
 

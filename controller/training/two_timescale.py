@@ -170,10 +170,7 @@ class TwoTimescale:
         checkpoint.write(folder / "learning", {}, identity, state)
 
     def load(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Become what was saved: the next episode goes on as if learning had never stopped.
-
-        Raises ConfigError as ``checkpoint.read``: of another scenario or configuration, too.
-        """
+        """Become what was saved, to go on as if never stopped; raises as ``checkpoint.read``."""
         state = checkpoint.read(folder / "learning", identity)[1]
         for name, part in self._parts().items():
             part.load(folder / name)
