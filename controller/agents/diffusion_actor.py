@@ -67,11 +67,9 @@ class Trunk(Protocol):
 
     def encode(self, slot: Any) -> Any:
         """Return the condition: all that does not depend on x."""
-        ...
 
     def estimate(self, condition: Any, x: Tensor | None, index: int) -> Tensor:
         """Return an unbounded estimate of x's shape: atanh of ε or of x_0."""
-        ...
 
 
 class DiffusionActor(nn.Module):
@@ -82,11 +80,7 @@ class DiffusionActor(nn.Module):
         self.trunk = trunk
         self.schedule = schedule
         self.parametrisation = parametrisation
-
-    @property
-    def num_noises(self) -> int:
-        """Standard normal arrays [env, user, 2] that one decision uses up."""
-        return self.schedule.chain_len
+        self.num_noises = schedule.chain_len  # standard normal arrays that one decision uses up
 
     def forward(self, slot: Any, noise: Tensor) -> Tensor:
         """Run the chain; noise [num_noises, env, user, 2], standard normal."""

@@ -64,4 +64,5 @@ def require_shape(
 ) -> None:
     """Raise ValueError naming the array unless it is [env, ...] of this shape."""
     if array.shape != (num_envs, *shape):
-        raise ValueError(f"{name} must have shape {('env', *shape)}, got {array.shape}")
+        expected = f"{('env', *shape)} with env = {num_envs}"
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")

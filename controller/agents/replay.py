@@ -43,16 +43,10 @@ class Replay:
         Raises:
             ValueError: a field too many or too few, a wrong shape, or more than fit at once.
         """
-        if transitions.keys() != self._arrays.keys():
-            raise ValueError(
-                f"fields must be {sorted(self._arrays)}, got {sorted(transitions.keys())}"
-            )
-        counts = {len(values) for values in transitions.values()}
-        if len(counts) != 1 or (count := counts.pop()) > self._capacity:
-            raise ValueError(
-                f"every field must hold the same number of transitions, at most {self._capacity}, "
-                f"got {sorted(len(values) for values in transitions.values())}"
-            )
+        are_fields = transitions.keys() == self._arrays.keys()
+        require(are_fields, f"fields must be {sorted(self._arrays)}, got {sorted(transitions)}")
+        count = len(next(iter(transitions.values())))
+        require(count <= self._capacity, f"at most {self._capacity} fit at once, got {count}")
         fit = min(count, self._capacity - self._next)
         for name, values in transitions.items():
             array = self._arrays[name]

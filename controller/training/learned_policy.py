@@ -88,11 +88,7 @@ class CachingAgent:
             self.fields = sequential_cache.replay_fields(width, num_models)
 
     def decide(self, frame: FrameObservation, *, explore: bool) -> CachingDecision:
-        """Return feasible caches for the frame; nodes that are lost count as empty ones.
-
-        Raises:
-            ValueError: more edge nodes than the scenario's; both numbers are named.
-        """
+        """Return feasible caches; lost nodes count as empty. ValueError: too many edge nodes."""
         num_envs, num_nodes, num_models = frame.caches.shape
         is_known = num_nodes <= self._num_nodes
         require(is_known, f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from rich.console import Console
 
 from controller.cell import scenario as scenarios
 from controller.cell.scenario import ScenarioConfig
@@ -43,9 +42,7 @@ class Progress:
     """One line: where the training run is, how it does, and how long it still takes."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._line = StatusLine(self._console)
-        self._score = ""
+        self.line, self._score = StatusLine(), ""
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Start the clock at a frame of so many."""
@@ -58,15 +55,11 @@ class Progress:
             self._score = f", score {row['evaluation/score']:.3f}"
         spent_s = time.perf_counter() - self._began_s
         left_s = (self._num_frames - num_done) * spent_s / (num_done - self._first)
-        self._line.show(
+        self.line.show(
             f"frame {num_done}/{self._num_frames}, {time_left(left_s)}: "
             f"utility {row['train/utility']:.4f}, hits {row['train/hit_frac']:.0%}{self._score}",
             is_due=num_done == self._num_frames,
         )
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +95,8 @@ class Train:
         logs.setup("INFO", folder / "events.log")
         progress = Progress()
         train(config, scenario, folder, progress)
-        progress.say(f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}")
+        done = f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}"
+        progress.line.show(done, is_due=True)
         return 0
 
     def _scenario(self) -> ScenarioConfig:
@@ -174,10 +168,7 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
 
 
 def _evaluated(learner: TwoTimescale, suite: EvaluationSuite) -> Metrics:
-    """Return the metrics of the policy as it is now, without exploration.
-
-    They are always of the same episode, and learning does not notice it.
-    """
+    """Return the metrics of the policy without exploration; learning does not notice it."""
     policy = copy.deepcopy(LearnedPolicy(learner.caching, learner.allocation))
     whole = suite.rate("t2drl", lambda _: policy)
     allocation = suite.rate_allocation("t2drl", lambda _: policy.decide_allocations)
