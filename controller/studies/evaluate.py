@@ -51,8 +51,8 @@ class Evaluate:
     def __call__(self) -> int:
         """Print each row when it is measured: whole policies, then allocations alone."""
         torch.set_num_threads(1)
-        scenario = run_folder.read_scenario(self.checkpoint)
-        scenario = scenarios.load(self.scenario) if self.scenario else scenario
+        trained_on = run_folder.read_scenario(self.checkpoint)
+        scenario = scenarios.load(self.scenario) if self.scenario else trained_on
         policy = checkpoints.load(self.checkpoint, scenario)
         suite = EvaluationSuite(scenario, seeds=range(self.seeds), num_envs=self.envs)
         show = partial(Console(highlight=False, soft_wrap=True).print, markup=False)

@@ -97,7 +97,7 @@ def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -
     settings, where = asdict(config), asdict(scenario)
     for name in ("num_episodes", "checkpoint_every", "output", "scenario"):
         del settings[name]
-    for name in ("synthetic_models", "model_ids", "profile"):
+    for name in ("synthetic_models", "model_ids", "profile"):  # which the hashes stand for
         del where[name]
     arrays = [value for value in asdict(table).values() if isinstance(value, np.ndarray)]
     models = {
