@@ -74,7 +74,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
         )
         agent.update(replay.sample(32))
 
-    assert agent.act(features[:1], explore=False)[0].tolist() == best.tolist()
+    assert agent.choose(features[:1], explore=False)[0].tolist() == best.tolist()
 
 
 def test_a_frames_small_decisions_earn_its_reward_once_and_lead_to_the_next_frame():
