@@ -78,14 +78,12 @@ class Report:
 
     folder: tyro.conf.Positional[Path | None] = None
     """Folder of the run."""
-    run: Path | None = None
-    """The same, as an option."""
 
     def __call__(self) -> int:
         """Print where it is written."""
-        if not (folder := self.folder or self.run):
+        if self.folder is None:
             raise ConfigError("report needs the folder of a run")
-        print(f"report: {report.write(folder)}")
+        print(f"report: {report.write(self.folder)}")
         return 0
 
 

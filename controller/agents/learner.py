@@ -47,14 +47,13 @@ class Learner(ABC):
     def load(self, stem: Path) -> None:
         """Become what was saved, to go on as if never stopped; raises as ``checkpoint.read``."""
         tensors, state = checkpoint.read(stem, self._identity)
-        self._take(tensors)
+        self._restore(tensors)
         for name, net in self._nets.items():
             net.num_updates = state["num_updates"][name]
         self._num_decisions = state["num_decisions"]
         self._rng.bit_generator.state = state["rng"]
 
-    def _take(self, tensors: dict[str, Tensor]) -> None:
-        """Become what ``tensors`` returned."""
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 def active_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean over active users [env] of values [env, user]; 0 where nobody is active."""
+    """Return the mean [env] of values [env, user] over active users; 0 where nobody is."""
     return (values * weights).sum(1)
 
 
@@ -26,26 +26,25 @@ def decomposed_target(
 ) -> Tensor:
     """Return ``y_u = r_u + γ V'`` [env, user], V' the mean of the next slot's active users' values.
 
-    Args:
-        reward: [env, user]; one column where the critic rates the slot as a whole.
-        discount: [env].
-        next_q: [env, user], the target critic's.
-        next_weights: [env, user].
+    The discount is [env]; all others, and what is returned, are [env, user], ``next_q`` the target
+    critic's.
     """
     return reward + (discount * active_mean(next_q, next_weights)).unsqueeze(1)
 
 
 def td_loss(q: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean over slots of the mean over active users of ``δ²``; arrays [env, user]."""
+    """Return the mean over slots of the mean over active users of ``δ²`` (scalar).
+
+    All three are [env, user]; one column where the critic rates the slot as a whole.
+    """
     return ((q - target).square() * weights).sum() / len(q)
 
 
 def policy_loss(q: Tensor, weights: Tensor) -> Tensor:
     """Return the deterministic policy gradient's loss: minus the mean value of a slot.
 
-    ``q`` [env, user] is of the actor's own actions.
-
-    Source: Silver et al. 2014; Lillicrap et al. 2016 (DDPG).
+    Both are [env, user], q of the actor's own actions. Source: Silver et al. 2014; Lillicrap et al.
+    2016 (DDPG).
     """
     return (q * weights).sum() / -len(q)
 

@@ -66,8 +66,7 @@ class Replay:
     def save(self, stem: Path) -> None:
         """Write everything to ``stem``.safetensors and ``stem``.json."""
         tensors = {name: array[: self._size] for name, array in self._arrays.items()}
-        rng = self._rng.bit_generator.state
-        state = {"size": self._size, "next": self._next, "rng": rng}
+        state = {"size": self._size, "next": self._next, "rng": self._rng.bit_generator.state}
         checkpoint.write(stem, tensors, self._identity(), state)
 
     def load(self, stem: Path) -> None:

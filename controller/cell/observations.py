@@ -104,8 +104,16 @@ class SlotObservation:
     gains: Array
     """Channel power gains, unitless."""
     waiting_s: Array
-    step_s: Array
-    max_num_steps: Ints
+
+    @property
+    def step_s(self) -> Array:
+        """[env, user]: seconds of a denoising step of the requested model."""
+        return self.table.step_s[self.models]
+
+    @property
+    def max_num_steps(self) -> Ints:
+        """[env, user]: the most steps that an image of the requested model gets."""
+        return self.table.max_num_steps[self.models]
 
     @property
     def members(self) -> Bools:
@@ -167,32 +175,6 @@ class Allocation:
             raise ValueError(
                 f"a node has {limit_s[over][0]:g} s of compute, got {used_s[over][0]:g} s"
             )
-
-
-def slot_observation(
-    table: ModelTable,
-    bounds: AllocationConfig,
-    *,
-    num_nodes: int,
-    asks: Bools,
-    models: Ints,
-    nodes: Ints,
-    gains: Array,
-    waiting_s: Array,
-) -> SlotObservation:
-    """Return a slot's arrays, with what the table says of each request."""
-    return SlotObservation(
-        table=table,
-        bounds=bounds,
-        num_nodes=num_nodes,
-        asks=asks,
-        models=models,
-        nodes=nodes,
-        gains=gains,
-        waiting_s=waiting_s,
-        step_s=table.step_s[models],
-        max_num_steps=table.max_num_steps[models],
-    )
 
 
 def place(models: Ints, asks: Bools, is_loaded: Bools) -> Ints:

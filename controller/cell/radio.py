@@ -69,11 +69,6 @@ class RadioCell:
         self._fading = rng.exponential(1.0, self._shape)
 
     @property
-    def positions_m(self) -> Array:
-        """Positions [..., user, 2] in metres from the base station."""
-        return self._positions.copy()
-
-    @property
     def gains(self) -> Array:
         """Channel power gains [..., user] of this slot."""
         distance_m = np.maximum(_length(self._positions), self._config.min_distance_m)

@@ -25,7 +25,7 @@ SHIPPED = "controller/configs/scenarios"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenarioConfig:
-    """Everything that a simulator is told, its seed apart."""
+    """A simulated setting; with a seed it gives the same episodes."""
 
     num_users: int
     """Users of the cell; each may ask once a slot."""

@@ -25,7 +25,6 @@ from controller.cell.observations import (
     FrameObservation,
     SlotObservation,
     place,
-    slot_observation,
 )
 from controller.cell.radio import MIN_RATE_BPS, RadioCell, noise_w_per_hz, rate_bps
 from controller.cell.scenario import ScenarioConfig
@@ -219,9 +218,9 @@ class Simulator:
             scenario.workload, probabilities, scenario.num_users, self._requests_rng
         )
         is_loaded = self._caches & (self._ready_s <= self._slot * scenario.slot_s)
-        self._observed = slot_observation(
-            self.table,
-            scenario.allocation,
+        self._observed = SlotObservation(
+            table=self.table,
+            bounds=scenario.allocation,
             num_nodes=scenario.num_nodes,
             asks=requests.asks,
             models=requests.models,

@@ -12,6 +12,8 @@ does know more, and rates the others: evaluation.py.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,6 @@ from controller.cell.observations import (
     FrameObservation,
     SlotObservation,
     filled,
-    slot_observation,
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import serve
@@ -221,12 +222,6 @@ class Genetic:
 
 
 def _repeated(slot: SlotObservation, count: int) -> SlotObservation:
-    return slot_observation(
-        slot.table,
-        slot.bounds,
-        num_nodes=slot.num_nodes,
-        **{
-            name: np.repeat(getattr(slot, name), count, axis=0)
-            for name in ("asks", "models", "nodes", "gains", "waiting_s")
-        },
-    )
+    names = ("asks", "models", "nodes", "gains", "waiting_s")
+    many: dict[str, Any] = {name: np.repeat(getattr(slot, name), count, axis=0) for name in names}
+    return replace(slot, **many)

@@ -52,7 +52,7 @@ def feasible_sets(table: ModelTable, capacity_bytes: int) -> Bools:
 
 
 class CachingBound:
-    """Plans caches for popularity that it is told; the generator draws the sampled requests."""
+    """Plans caches for known popularity; the generator draws the sampled requests."""
 
     def __init__(
         self, scenario: ScenarioConfig, table: ModelTable, rng: np.random.Generator

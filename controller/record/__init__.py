@@ -1,1 +1,1 @@
-"""What a live run is told and what it leaves: configuration, requests, report."""
+"""The configuration of a live run and what the run leaves: requests, report."""

@@ -79,7 +79,7 @@ class DeadlinesConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Everything that a run is told."""
+    """The configuration of a live run."""
 
     seed: int = 0
     """Of workload, radio and policy, each by its own stream."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from controller.cell.dynamics import Ints, ModelTable, lost_utility, split_latency, utility
-from controller.cell.observations import MISS, Allocation, SlotObservation, place, slot_observation
+from controller.cell.observations import MISS, Allocation, SlotObservation, place
 from controller.cell.radio import MIN_RATE_BPS, RadioCell
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
@@ -142,9 +142,9 @@ class Dispatcher:
         edges = tuple(self._registry.edges())
         holders = [self._registry.holders(model_id) for model_id in self._models]
         is_loaded = np.array([[[edge in some for some in holders] for edge in edges]])
-        arrays = slot_observation(
-            self._table,
-            self._config.allocation,
+        arrays = SlotObservation(
+            table=self._table,
+            bounds=self._config.allocation,
             num_nodes=max(1, len(edges)),
             asks=asks,
             models=models,

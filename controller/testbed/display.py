@@ -90,7 +90,7 @@ def line(snapshot: Snapshot) -> str:
     )
     return (
         f"{progress(snapshot)}: {status.num_served} served, {status.num_rejected} rejected, "
-        f"{status.num_failed} failed, {status.num_open} open; hits {averages.hit_frac:.0%}, "
+        f"{status.num_failed} failed, {status.num_open} open; hit ratio {averages.hit_frac:.0%}, "
         f"latency {averages.total_s:.2f} s, utility {averages.utility:.3f}; {held}"
         + (f"; {snapshot.problem}" if snapshot.problem else "")
     )
@@ -100,20 +100,19 @@ def table(snapshot: Snapshot) -> Group:
     """Return the run as a table of numbers and one of nodes."""
     status, averages = snapshot.status, snapshot.averages
     numbers = Table(title=progress(snapshot), title_justify="left", title_style="bold")
-    for name in ("served", "rejected", "failed", "open", "hit ratio", "mean latency", "utility"):
+    values = {
+        "served": status.num_served,
+        "rejected": status.num_rejected,
+        "failed": status.num_failed,
+        "open": status.num_open,
+        "hit ratio": f"{averages.hit_frac:.0%}",
+        "mean latency": f"{averages.total_s:.2f} s",
+        "utility": f"{averages.utility:.3f}",
+    }
+    for name in values:
         numbers.add_column(name, justify="right")
-    numbers.add_row(
-        str(status.num_served),
-        str(status.num_rejected),
-        str(status.num_failed),
-        str(status.num_open),
-        f"{averages.hit_frac:.0%}",
-        f"{averages.total_s:.2f} s",
-        f"{averages.utility:.3f}",
-    )
-    nodes = Table()
-    for name in ("node", "role", "address", "state", "models held"):
-        nodes.add_column(name)
+    numbers.add_row(*map(str, values.values()))
+    nodes = Table("node", "role", "address", "state", "models held")
     for node in status.nodes:
         state = Text("answers", "green") if node.is_alive else Text("lost", "bold red")
         nodes.add_row(

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 from controller.record.config import DeadlinesConfig
@@ -46,12 +45,7 @@ class Registry:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._refreshes:
             task.cancel()
         self._entries.clear()

@@ -59,14 +59,12 @@ async def run(config: RunConfig, inputs: Inputs, folder: Path, display: Display)
             Registry(config.deadlines) as registry,
             _joined(config, inputs, folder, registry, display),
         ):
-            for status in registry.last_statuses():
-                log.write_node(_node_row(registry, status.node_id))
+            _write_nodes(log, registry)
             try:
                 async with _parts(config, inputs, registry, log) as parts:
                     return await _drive(parts, folder, display)
             finally:
-                for status in registry.last_statuses():
-                    log.write_node(_node_row(registry, status.node_id))
+                _write_nodes(log, registry)
 
 
 def describe(config: RunConfig, inputs: Inputs, folder: Path) -> None:
@@ -292,14 +290,18 @@ def _latest_problem(log: RequestLog) -> str:
     return f"SetCache of frame {last.frame + 1} at {last.node_id}: {last.error}"
 
 
-def _node_row(registry: Registry, node_id: str) -> NodeRecord:
-    summary = next(one for one in registry.summaries() if one.node_id == node_id)
-    status = next(one for one in registry.last_statuses() if one.node_id == node_id)
-    return NodeRecord(
-        node_id=node_id,
-        address=summary.address,
-        role=summary.role.name.lower(),
-        capacity_bytes=status.capacity_bytes,
-        device=status.telemetry.device_name,
-        is_alive=summary.is_alive,
-    )
+def _write_nodes(log: RequestLog, registry: Registry) -> None:
+    """Record the nodes that ever answered, as they are now."""
+    summaries = {summary.node_id: summary for summary in registry.summaries()}
+    for status in registry.last_statuses():
+        summary = summaries[status.node_id]
+        log.write_node(
+            NodeRecord(
+                node_id=summary.node_id,
+                address=summary.address,
+                role=summary.role.name.lower(),
+                capacity_bytes=status.capacity_bytes,
+                device=status.telemetry.device_name,
+                is_alive=summary.is_alive,
+            )
+        )

@@ -38,7 +38,6 @@ from controller.cell.observations import (
     frame_features,
     frame_width,
     slot_features,
-    slot_observation,
     subsets,
 )
 from controller.cell.scenario import ScenarioConfig
@@ -229,15 +228,11 @@ def _filled_up(slot: SlotObservation, num_users: int) -> SlotObservation:
     if not missing:
         return slot
     nobody = {"asks": False, "models": 0, "nodes": MISS, "gains": 1.0, "waiting_s": 0.0}
-    return slot_observation(
-        slot.table,
-        slot.bounds,
-        num_nodes=slot.num_nodes,
-        **{
-            name: np.pad(getattr(slot, name), ((0, 0), (0, missing)), constant_values=value)
-            for name, value in nobody.items()
-        },
-    )
+    filled: dict[str, Any] = {
+        name: np.pad(getattr(slot, name), ((0, 0), (0, missing)), constant_values=value)
+        for name, value in nobody.items()
+    }
+    return replace(slot, **filled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,20 +100,20 @@ class Sb3Agent(Learner):
         return {"sb3/critic_loss": self._agent.logger.name_to_value["train/critic_loss"]}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return weights, moments, the generator's state and the number of updates by name."""
+        """Return weights, moments, the number of updates and the generator's state by name."""
         parameters = checkpoint.flat(self._agent.get_parameters())
         found = {name: value for name, value in parameters.items() if isinstance(value, Tensor)}
-        found["randomness"] = self._randomness
         found["num_updates"] = torch.tensor(self._agent._n_updates)
+        found["randomness"] = self._randomness
         return found | self._entropy()
 
-    def _take(self, tensors: dict[str, Tensor]) -> None:
-        self._randomness = tensors.pop("randomness")
-        self._agent._n_updates = int(tensors.pop("num_updates"))
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        found = dict(tensors)
+        self._randomness = found.pop("randomness")
+        self._agent._n_updates = int(found.pop("num_updates"))
         for name, tensor in self._entropy().items():
-            tensor.data.copy_(tensors.pop(name))
-        parameters = self._agent.get_parameters()
-        self._agent.set_parameters(_with_tensors(parameters, tensors))
+            tensor.data.copy_(found.pop(name))
+        self._agent.set_parameters(_with_tensors(self._agent.get_parameters(), found))
 
     def _entropy(self) -> dict[str, Tensor]:
         """SAC's learnt coefficient, which its parameters leave out."""
@@ -133,7 +133,7 @@ class Sb3Agent(Learner):
 
 
 class _Spaces(gymnasium.Env[Features, Features]):
-    """What their agent is told of the slots: ``SlotEnvironment``'s spaces."""
+    """What their agent knows of the slots: ``SlotEnvironment``'s spaces."""
 
     def __init__(self, sizes: SlotSizes) -> None:
         width = sizes.num_users * sizes.user_dim + sizes.context_dim

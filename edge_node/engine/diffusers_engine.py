@@ -156,8 +156,13 @@ class DiffusersEngine:
         self.thread.close()
 
     async def _guarded(self, entry: Entry, function: Callable[..., T], *args: Any) -> T:
-        """Run a function of a load in the device thread, between turns of other models."""
-        return await self.thread.call(self._loader.guarded, entry, function, *args)
+        """Run a function of a load in the device thread, after a turn of another model."""
+
+        def after_a_turn() -> T:  # however soon one call follows another, nobody waits for all
+            self._turn()
+            return self._loader.guarded(entry, function, *args)
+
+        return await self.thread.call(after_a_turn)
 
     async def _measure(self, model: Model, entry: Entry) -> None:
         """Find a model's largest batch, and what it takes of the device's memory."""

@@ -99,7 +99,7 @@ NODE = """
 [cache]
 capacity_bytes = 40_000_000
 [engine]
-max_batch_rows = 4
+max_batch_size = 4
 [[models]]
 model_id = "scene-nano"
 source = "builtin:scene-nano"

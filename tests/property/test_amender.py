@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from controller.cell.config import AllocationConfig
-from controller.cell.observations import MISS, SlotObservation, slot_observation
+from controller.cell.observations import MISS, SlotObservation
 from controller.policies.amender import LOGIT_SCALE, amend
 from tests.unit.controller.scenarios import curves, scenario, slot, table
 
@@ -33,9 +33,9 @@ def slots(draw: st.DrawFn) -> SlotObservation:
     shape = (num_envs, num_users)
     asks = draw(arrays.arrays(bool, shape))
     nodes = draw(arrays.arrays(np.int64, shape, elements=st.integers(MISS, num_nodes - 1)))
-    return slot_observation(
-        table(synthetic_models=models, allocation=bounds),
-        bounds,
+    return SlotObservation(
+        table=table(synthetic_models=models, allocation=bounds),
+        bounds=bounds,
         num_nodes=num_nodes,
         asks=asks,
         models=draw(arrays.arrays(np.int64, shape, elements=st.integers(0, 2))),
@@ -79,7 +79,7 @@ def test_users_are_exchangeable_but_for_ties(seen, order):
     rng = np.random.default_rng(order.getrandbits(32))
     raw = rng.uniform(-1, 1, (*seen.asks.shape, 2))
     mixed = rng.permutation(seen.asks.shape[1])
-    names = ("asks", "models", "nodes", "gains", "waiting_s", "step_s", "max_num_steps")
+    names = ("asks", "models", "nodes", "gains", "waiting_s")
     swapped = dataclasses.replace(seen, **{name: getattr(seen, name)[:, mixed] for name in names})
     one, other = amend(raw, seen), amend(raw[:, mixed], swapped)
     assert one.shares[:, mixed] == pytest.approx(other.shares)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from controller.cell.config import AllocationConfig
 from controller.cell.dynamics import model_table
-from controller.cell.observations import MISS, FrameObservation, SlotObservation, slot_observation
+from controller.cell.observations import MISS, FrameObservation, SlotObservation
 from tests.unit.controller.scenarios import curves
 
 COUNTS = st.integers(0, 20)
@@ -47,9 +47,9 @@ def slots(draw: st.DrawFn) -> SlotObservation:
         for user, step_s in enumerate(steps_s)
     ]
     asks = per_user(st.booleans())
-    return slot_observation(
-        model_table(models, most),
-        AllocationConfig(
+    return SlotObservation(
+        table=model_table(models, most),
+        bounds=AllocationConfig(
             min_num_steps=low,
             max_num_steps=most,
             compute_budget_s=draw(st.floats(1e-6, 100)),

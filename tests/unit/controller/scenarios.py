@@ -4,7 +4,7 @@ import numpy as np
 
 from controller.cell.config import AllocationConfig, RadioConfig, UtilityConfig, WorkloadConfig
 from controller.cell.dynamics import ModelCurves, ModelTable
-from controller.cell.observations import MISS, SlotObservation, slot_observation
+from controller.cell.observations import MISS, SlotObservation
 from controller.cell.scenario import ScenarioConfig, read_models
 from protos.config import BackhaulConfig
 
@@ -64,9 +64,9 @@ def slot(
     """Return one environment's slot; -1 as model is a user who does not ask."""
     asked = np.array([models], dtype=np.int64)
     setting = scenario(**changes)
-    return slot_observation(
-        read_models(setting),
-        setting.allocation,
+    return SlotObservation(
+        table=read_models(setting),
+        bounds=setting.allocation,
         num_nodes=num_nodes,
         asks=asked >= 0,
         models=np.maximum(asked, 0),

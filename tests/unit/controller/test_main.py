@@ -49,7 +49,7 @@ def test_no_verb_shows_how_it_is_used(capsys):
         (["run", "--profile", "no/such.json"], "there is no file no/such.json; shipped"),
         (["report"], "report needs the folder of a run"),
         (["report", "/"], "is not a run's folder"),
-        (["report", "--run", "/"], "is not a run's folder"),
+        (["report", "--run", "/"], "Unrecognized options: --run"),
         (["compare"], "compare needs the folder of a run"),
         (["compare", "/"], "is not a run's folder"),
         (["levers", "--scenario", "none"], "shipped with the program: default.toml"),

@@ -36,11 +36,11 @@ def test_users_stay_in_the_cell_and_no_faster_than_allowed():
     config = RadioConfig(cell_radius_m=100.0, min_speed_mps=1.0, max_speed_mps=3.0)
     cell = RadioCell(config, 50, stream(1, "radio"))
     for _ in range(200):
-        before = cell.positions_m
+        before = cell._positions
         cell.step(2.0)
-        moved_m = np.linalg.norm(cell.positions_m - before, axis=1)
+        moved_m = np.linalg.norm(cell._positions - before, axis=1)
         assert np.all(moved_m <= 6.0 + 1e-9)
-        assert np.all(np.linalg.norm(cell.positions_m, axis=1) <= 100.0 + 1e-9)
+        assert np.all(np.linalg.norm(cell._positions, axis=1) <= 100.0 + 1e-9)
         assert np.all(cell.gains > 0)
     assert moved_m.mean() > 1.0
 

@@ -110,6 +110,7 @@ def test_the_lever_report_has_a_row_for_each_lever():
 def test_every_lever_matters_in_the_default_scenario():
     from controller.cell import scenario as scenarios
 
-    default = scenarios.load("default")
-    found = scores.levers(default, scenarios.read_models(default), seeds=[0, 1], num_envs=16)
+    default = dataclasses.replace(scenarios.load("default"), num_frames=40)
+    found = scores.levers(default, scenarios.read_models(default), seeds=[0], num_envs=8)
+    # measured: 0.134, 0.447 and 0.159; two seeds of 16 environments and 100 frames: 0.147 and more
     assert min(lever.headroom for lever in found) >= 0.1

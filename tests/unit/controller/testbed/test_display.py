@@ -56,7 +56,7 @@ def shown(snapshot: Snapshot, *, is_terminal: bool) -> str:
 
 def test_a_line_says_where_the_run_is_and_how_it_goes():
     assert line(SNAPSHOT) == (
-        "frame 2/4, slot 3/6, 1:15 left: 7 served, 1 rejected, 2 failed, 3 open; hits 50%, "
+        "frame 2/4, slot 3/6, 1:15 left: 7 served, 1 rejected, 2 failed, 3 open; hit ratio 50%, "
         "latency 1.50 s, utility 0.250; edge-0 holds scene-nano, scene-base; cloud is lost"
     )
 

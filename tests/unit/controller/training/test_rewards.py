@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -91,6 +92,7 @@ def test_rewards_are_brought_to_scale_and_the_rest_is_left():
     found = seen.applied({"reward": torch.tensor([4.0]), "action": torch.tensor([7])})
     assert found["reward"].tolist() == [2.0]
     assert found["action"].tolist() == [7]
+    assert Normaliser(**asdict(seen)) == seen
 
 
 def test_the_examples_in_the_docstrings_are_true():
