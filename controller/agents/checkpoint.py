@@ -38,8 +38,8 @@ def write(
         "state": state,
         "tensors_sha256": hashlib.sha256(blob).hexdigest(),
     }
-    _replace(_file(stem, "safetensors"), blob)
-    _replace(_file(stem, "json"), json.dumps(facts, indent=2).encode())
+    _replace(stem.with_suffix(".safetensors"), blob)
+    _replace(stem.with_suffix(".json"), json.dumps(facts, indent=2).encode())
 
 
 def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,49 +49,35 @@ def read(stem: Path, identity: Mapping[str, Any]) -> tuple[dict[str, Tensor], di
         ConfigError: a file is missing or damaged, or the identity is another; the message names
             what differs on both sides.
     """
-    facts = _facts(stem)
-    expected = {"format": FORMAT, **_flat(msgspec.to_builtins(identity))}
-    found = {"format": facts["format"], **_flat(facts["identity"])}
+    written = _read_bytes(stem.with_suffix(".json"))
+    try:
+        facts = json.loads(written)
+    except ValueError as error:
+        raise ConfigError(f"{stem}.json is damaged: {error}") from error
+    if not isinstance(facts, dict) or facts.keys() != _KEYS:
+        raise ConfigError(f"{stem}.json is not a learner's checkpoint")
+    expected = {"format": FORMAT, **flat(msgspec.to_builtins(identity))}
+    found = {"format": facts["format"], **flat(facts["identity"])}
     if found != expected:
-        raise ConfigError(f"{stem} was saved by another learner: {_difference(found, expected)}")
-    blob = _read_bytes(_file(stem, "safetensors"))
+        differences = "; ".join(
+            f"{name} is {found.get(name)!r} in the checkpoint and {expected.get(name)!r} here"
+            for name in sorted(found.keys() | expected.keys())
+            if found.get(name) != expected.get(name)
+        )
+        raise ConfigError(f"{stem} was saved by another learner: {differences}")
+    blob = _read_bytes(stem.with_suffix(".safetensors"))
     if hashlib.sha256(blob).hexdigest() != facts["tensors_sha256"]:
         raise ConfigError(f"{stem}.safetensors is not the file that {stem.name}.json describes")
     return load(blob), facts["state"]
 
 
-def _facts(stem: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(_read_bytes(_file(stem, "json")))
-    except ValueError as error:
-        raise ConfigError(f"{stem}.json is damaged: {error}") from error
-    if not isinstance(facts, dict) or facts.keys() != _KEYS:
-        raise ConfigError(f"{stem}.json is not a learner's checkpoint")
-    return facts
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     """Return the leaves of nested mappings under dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _flat(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
+        is_inner = isinstance(value, Mapping)
+        leaves |= flat(value, f"{prefix}{name}.") if is_inner else {f"{prefix}{name}": value}
     return leaves
-
-
-def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    names = sorted(found.keys() | expected.keys())
-    return "; ".join(
-        f"{name} is {found.get(name)!r} in the checkpoint and {expected.get(name)!r} here"
-        for name in names
-        if found.get(name) != expected.get(name)
-    )
-
-
-def _file(stem: Path, suffix: str) -> Path:
-    return stem.with_name(f"{stem.name}.{suffix}")
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -102,6 +88,6 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_suffix(".part")
     part.write_bytes(content)
     part.replace(path)

@@ -40,7 +40,6 @@ from protos.config import require, require_non_negative, require_positive
 
 FINAL_RATE = 0.1
 """Of the learning rates after ``decay_updates``, over those at first."""
-METRICS = ("d3pg/critic_loss", "d3pg/actor_value", "d3pg/saturated_frac")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +92,7 @@ def rate_scale(config: D3pgConfig, num_updates: int) -> float:
 def replay_fields(config: D3pgConfig, sizes: SlotSizes, *, is_amended: bool = False) -> Fields:
     """Return what one transition holds; the next slot only where it counts (discount > 0).
 
-    Args:
-        config: of the learner.
-        sizes: of its slots.
-        is_amended: whether the critic is shown amended actions.
+    ``is_amended``: the critic is shown amended actions.
     """
     users = sizes.num_users
     slot: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
@@ -190,15 +186,14 @@ class D3pg(Learner):
         critic_loss, gradient = self._critic_step(slot, minibatch, target_noise)
         self._critic.update(gradient, scale)
 
-        noise = self._noise(slot)
+        actor_loss, saturated, gradient = self._actor_step(slot, self._noise(slot))
         if is_warmed_up:
-            actor_loss, saturated, gradient = self._actor_step(slot, noise)
             self._actor.update(gradient, scale)
-        else:
-            with torch.no_grad():
-                actor_loss, saturated = self._actor_loss(slot, noise)
-        values = (critic_loss.item(), -actor_loss.item(), saturated.item())
-        return dict(zip(METRICS, values, strict=True))
+        return {
+            "d3pg/critic_loss": critic_loss.item(),
+            "d3pg/actor_value": -actor_loss.item(),
+            "d3pg/saturated_frac": saturated.item(),
+        }
 
     def _critic_gradient(
         self, slot: Slot, minibatch: Mapping[str, Tensor], target_noise: Tensor | None
@@ -220,14 +215,11 @@ class D3pg(Learner):
 
     def _actor_gradient(self, slot: Slot, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the actor's loss, the fraction of saturated raw actions, and the gradient."""
-        loss, saturated = self._actor_loss(slot, noise)
-        return loss.detach(), saturated, self._actor.gradient(loss)
-
-    def _actor_loss(self, slot: Slot, noise: Tensor) -> tuple[Tensor, Tensor]:
         raw = _raw_action(self._actor.net, slot, noise)
         q = self._rate(self._critic.net, slot, raw)
         loss = losses.policy_loss(q, self._weights(slot))
-        return loss, (raw.detach().abs() > 0.99).float().mean()
+        saturated = (raw.detach().abs() > 0.99).float().mean()
+        return loss.detach(), saturated, self._actor.gradient(loss)
 
     def _rate(self, critic: Critic, slot: Slot, raw: Tensor) -> Tensor:
         q: Tensor = critic(slot, self._amend(slot, raw) if self._amend else raw)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from controller.agents import losses
 from controller.agents.learner import Learner, require_shape
-from controller.agents.networks import QNet, draw_weights
+from controller.agents.networks import draw_weights, mlp
 from controller.agents.optimiser import LearntNet
 from controller.agents.replay import Fields
 from protos.config import require, require_positive
@@ -81,9 +81,9 @@ class Ddqn(Learner):
     ) -> None:
         self._config = config
         self._feature_dim, self._num_actions = feature_dim, num_actions
-        net = QNet(feature_dim, num_actions, config.hidden)
+        net = mlp(feature_dim, config.hidden, config.hidden, num_actions)
         draw_weights(net, rng)
-        self._q: LearntNet[QNet] = LearntNet(net, config.learning_rate, config.tau)
+        self._q: LearntNet[nn.Module] = LearntNet(net, config.learning_rate, config.tau)
         sizes = {"feature_dim": feature_dim, "num_actions": num_actions}
         super().__init__({"kind": "ddqn", "config": config, **sizes}, rng, q=self._q)
 

@@ -38,15 +38,10 @@ def clean_from_noise(x: Tensor, noise_estimate: Tensor, alpha_bar: float) -> Ten
 
 
 def reverse_transition(
-    x: Tensor, clean: Tensor, noise: Tensor | None, schedule: Schedule, index: int
+    x: Tensor, clean: Tensor, noise: Tensor, schedule: Schedule, index: int
 ) -> Tensor:
-    """Return ``x_{i-1} = μ̃_i(x_0, x_i) + sqrt(β̃_i) z`` for i = index + 1 (any shape).
-
-    ``noise`` is z, standard normal, and None at index 0, where the variance is 0.
-    """
+    """Return ``x_{i-1} = μ̃_i(x_0, x_i) + sqrt(β̃_i) z`` for i = index + 1 (any shape)."""
     mean = schedule.clean_weight[index] * clean + schedule.noisy_weight[index] * x
-    if noise is None:
-        return mean
     return mean + schedule.posterior_variance[index] ** 0.5 * noise
 
 
@@ -72,11 +67,9 @@ class Trunk(Protocol):
 
     def encode(self, slot: Any) -> Any:
         """Return the condition: all that does not depend on x."""
-        ...
 
     def estimate(self, condition: Any, x: Tensor | None, index: int) -> Tensor:
         """Return an unbounded estimate of x's shape: atanh of ε or of x_0."""
-        ...
 
 
 class DiffusionActor(nn.Module):
@@ -87,11 +80,7 @@ class DiffusionActor(nn.Module):
         self.trunk = trunk
         self.schedule = schedule
         self.parametrisation = parametrisation
-
-    @property
-    def num_noises(self) -> int:
-        """Standard normal arrays [env, user, 2] that one decision uses up."""
-        return self.schedule.chain_len
+        self.num_noises = schedule.chain_len  # standard normal arrays that one decision uses up
 
     def forward(self, slot: Any, noise: Tensor) -> Tensor:
         """Run the chain; noise [num_noises, env, user, 2], standard normal."""

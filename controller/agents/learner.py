@@ -3,6 +3,7 @@
 Responsible for going on from a checkpoint as if learning had never stopped. Not: acting, updates.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from controller.agents import checkpoint
 from controller.agents.optimiser import LearntNet
 
 
-class Learner:
+class Learner(ABC):
     """Nets by name, the generator that they draw from, and exploring decisions so far."""
 
     def __init__(
@@ -24,6 +25,10 @@ class Learner:
         """Args: identity, what a checkpoint must share: kind, configuration, sizes."""
         self._identity, self._rng, self._nets = identity, rng, nets
         self._num_decisions = 0
+
+    @abstractmethod
+    def update(self, minibatch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Learn from one minibatch; return the metrics."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, moments and targets by name, as they are now (no copies)."""
@@ -40,12 +45,7 @@ class Learner:
         checkpoint.write(stem, self.tensors(), self._identity, state)
 
     def load(self, stem: Path) -> None:
-        """Become what was saved: acts and updates go on as if they had never stopped.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of another configuration or sizes;
-                the message names both sides.
-        """
+        """Become what was saved, to go on as if never stopped; raises as ``checkpoint.read``."""
         tensors, state = checkpoint.read(stem, self._identity)
         self._restore(tensors)
         for name, net in self._nets.items():
@@ -63,4 +63,5 @@ def require_shape(
 ) -> None:
     """Raise ValueError naming the array unless it is [env, ...] of this shape."""
     if array.shape != (num_envs, *shape):
-        raise ValueError(f"{name} must have shape {('env', *shape)}, got {array.shape}")
+        expected = f"{('env', *shape)} with env = {num_envs}"
+        raise ValueError(f"{name} must have shape {expected}, got {array.shape}")

@@ -24,7 +24,7 @@ def active_mean(values: Tensor, weights: Tensor) -> Tensor:
 def decomposed_target(
     reward: Tensor, discount: Tensor, next_q: Tensor, next_weights: Tensor
 ) -> Tensor:
-    """Return ``y_u = r_u + γ V'``, with V' the mean of the next slot's active users' values.
+    """Return ``y_u = r_u + γ V'`` [env, user], V' the mean of the next slot's active users' values.
 
     The discount is [env]; all others, and what is returned, are [env, user], ``next_q`` the target
     critic's.
@@ -41,7 +41,7 @@ def td_loss(q: Tensor, target: Tensor, weights: Tensor) -> Tensor:
 
 
 def policy_loss(q: Tensor, weights: Tensor) -> Tensor:
-    """Return the deterministic policy gradient's loss: minus the mean value of a slot (scalar).
+    """Return the deterministic policy gradient's loss: minus the mean value of a slot.
 
     Both are [env, user], q of the actor's own actions. Source: Silver et al. 2014; Lillicrap et al.
     2016 (DDPG).
@@ -52,18 +52,15 @@ def policy_loss(q: Tensor, weights: Tensor) -> Tensor:
 def double_q_target(
     reward: Tensor, discount: Tensor, q_online: Tensor, q_target: Tensor, feasible: Tensor
 ) -> Tensor:
-    """Return the double-DQN target: the online net picks the action, the target net rates it.
+    """Return the double-DQN target [minibatch]: the online net picks, the target net rates.
 
     Args:
         reward: [minibatch].
         discount: [minibatch], γ, or 0 where the episode ended (not where it was cut off).
         q_online: [minibatch, action], of the next observation.
-        q_target: [minibatch, action], of the next observation.
-        feasible: bool [minibatch, action]; others are never picked. At least one a row where
-            discount > 0.
-
-    Returns:
-        [minibatch].
+        q_target: as ``q_online``.
+        feasible: bool [minibatch, action], next actions; others are never picked. At least one
+            of a transition where discount > 0.
 
     Source: van Hasselt, Guez, Silver 2016. Departs: infeasible actions are masked.
     """

@@ -16,8 +16,9 @@ raw action is 0. Their features must still be finite.
 Source: sets: Zaheer et al. 2017 (Deep Sets).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -92,10 +93,7 @@ class Slot(NamedTuple):
 
 
 def slot_of(
-    user_features: Tensor,
-    user_mask: Tensor,
-    context: Tensor,
-    compute_needs: Tensor | None = None,
+    user_features: Tensor, user_mask: Tensor, context: Tensor, compute_needs: Tensor | None = None
 ) -> Slot:
     """Return a slot from features [env, user, F], mask [env, user] and context [env, C]."""
     mask = user_mask.to(torch.float32)
@@ -113,6 +111,12 @@ _linear, _embedding = partial(skip_init, nn.Linear), partial(skip_init, nn.Embed
 """Layers without values yet: ``draw_weights`` draws them, from no global generator."""
 
 
+def mlp(*widths: int) -> nn.Sequential:
+    """Return linear layers of these widths with ReLU between them: [..., first] -> [..., last]."""
+    layers = [part for pair in pairwise(widths) for part in (nn.ReLU(), _linear(*pair))]
+    return nn.Sequential(*layers[1:])
+
+
 class MlpTrunk(nn.Module):
     """Three hidden layers over (state, x, actor step) of all users in one vector."""
 
@@ -122,13 +126,11 @@ class MlpTrunk(nn.Module):
         self.state = _linear(_flat_dim(sizes), hidden)
         self.latent = _linear(width, hidden, bias=False) if num_noises else None
         self.steps = _embedding(num_noises, hidden) if num_noises else None
-        self.second = _linear(hidden, hidden)
-        self.third = _linear(hidden, hidden)
-        self.out = _linear(hidden, width)
+        self.rest = mlp(hidden, hidden, hidden, width)
 
     def encode(self, slot: Slot) -> Tensor:
         """Return the first layer's share of the state [env, hidden]."""
-        state: Tensor = self.state(torch.cat(_flat_parts(slot), 1))
+        state: Tensor = self.state(_flat(slot))
         return state
 
     def estimate(self, condition: Tensor, x: Tensor | None, index: int) -> Tensor:
@@ -136,17 +138,16 @@ class MlpTrunk(nn.Module):
         if x is not None and self.latent is not None and self.steps is not None:
             step = self.steps.weight[index]
             condition = condition + functional.linear(x.flatten(1), self.latent.weight, step)
-        h = functional.relu(condition)
-        h = functional.relu(self.second(h))
-        h = functional.relu(self.third(h))
-        out: Tensor = self.out(h)
+        out: Tensor = self.rest(functional.relu(condition))
         return out.view(len(out), -1, ACTION_DIM)
 
 
 class DeepSetsTrunk(nn.Module):
     """The same layers for every user, each with the mean over active users added."""
 
-    def __init__(self, sizes: SlotSizes, hidden: int, num_noises: int) -> None:
+    def __init__(
+        self, sizes: SlotSizes, hidden: int, num_noises: int, out_dim: int = ACTION_DIM
+    ) -> None:
         super().__init__()
         self.user = _linear(sizes.user_dim, hidden)
         self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
@@ -154,7 +155,7 @@ class DeepSetsTrunk(nn.Module):
         self.latent = _linear(ACTION_DIM, hidden, bias=False) if num_noises else None
         self.steps = _embedding(num_noises, hidden) if num_noises else None
         self.second = Exchange(hidden)
-        self.out = _linear(hidden, ACTION_DIM)
+        self.out = _linear(hidden, out_dim)
 
     def encode(self, slot: Slot) -> tuple[Tensor, Tensor]:
         """Return the state [env, user, hidden] and the weights of the mean."""
@@ -162,7 +163,7 @@ class DeepSetsTrunk(nn.Module):
         return self.first(h, slot.weights), slot.weights
 
     def estimate(self, condition: tuple[Tensor, Tensor], x: Tensor | None, index: int) -> Tensor:
-        """Return an unbounded estimate [env, user, 2]."""
+        """Return an unbounded estimate [env, user, out_dim]."""
         state, weights = condition
         if x is not None and self.latent is not None and self.steps is not None:
             step = self.steps.weight[index]
@@ -205,18 +206,13 @@ class MlpCritic(nn.Module):
 
     def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.first = _linear(_flat_dim(sizes) + sizes.num_users * ACTION_DIM, hidden)
-        self.second = _linear(hidden, hidden)
-        self.third = _linear(hidden, hidden)
-        self.out = _linear(hidden, 1)
+        width = _flat_dim(sizes) + sizes.num_users * ACTION_DIM
+        self.layers = mlp(width, hidden, hidden, hidden, 1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, 1]."""
-        h = functional.relu(self.first(torch.cat((*_flat_parts(slot), action.flatten(1)), 1)))
-        h = functional.relu(self.second(h))
-        h = functional.relu(self.third(h))
-        out: Tensor = self.out(h)
-        return out
+        values: Tensor = self.layers(torch.cat((_flat(slot), action.flatten(1)), 1))
+        return values
 
 
 class DeepSetsCritic(nn.Module):
@@ -224,35 +220,13 @@ class DeepSetsCritic(nn.Module):
 
     def __init__(self, sizes: SlotSizes, hidden: int) -> None:
         super().__init__()
-        self.user = _linear(sizes.user_dim + ACTION_DIM, hidden)
-        self.context = _linear(sizes.context_dim + 1, hidden, bias=False)
-        self.first = Exchange(hidden)
-        self.second = Exchange(hidden)
-        self.out = _linear(hidden, 1)
+        sizes = replace(sizes, user_dim=sizes.user_dim + ACTION_DIM)
+        self.trunk = DeepSetsTrunk(sizes, hidden, num_noises=0, out_dim=1)
 
     def forward(self, slot: Slot, action: Tensor) -> Tensor:
         """Return values [env, user]; those of inactive users mean nothing."""
-        h = self.user(torch.cat((slot.features, action), 2)) + self.context(slot.context)
-        h = functional.relu(self.first(functional.relu(h), slot.weights))
-        h = functional.relu(self.second(h, slot.weights))
-        out: Tensor = self.out(h)
-        return out.squeeze(2)
-
-
-class QNet(nn.Module):
-    """Features [env, D] -> values [env, A] of all actions; two hidden layers."""
-
-    def __init__(self, feature_dim: int, num_actions: int, hidden: int) -> None:
-        super().__init__()
-        self.first = _linear(feature_dim, hidden)
-        self.second = _linear(hidden, hidden)
-        self.out = _linear(hidden, num_actions)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return values [env, A]."""
-        h = functional.relu(self.first(features))
-        out: Tensor = self.out(functional.relu(self.second(h)))
-        return out
+        slot = slot._replace(features=torch.cat((slot.features, action), 2))
+        return self.trunk.estimate(self.trunk.encode(slot), None, 0).squeeze(2)
 
 
 Actor = MlpActor | DiffusionActor
@@ -293,5 +267,5 @@ def _flat_dim(sizes: SlotSizes) -> int:
     return sizes.num_users * (sizes.user_dim + 1) + sizes.context_dim + 1
 
 
-def _flat_parts(slot: Slot) -> tuple[Tensor, ...]:
-    return slot.features.flatten(1), slot.mask, slot.context.squeeze(1)
+def _flat(slot: Slot) -> Tensor:
+    return torch.cat((slot.features.flatten(1), slot.mask, slot.context.squeeze(1)), 1)

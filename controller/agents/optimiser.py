@@ -42,11 +42,9 @@ class LearntNet(Generic[_Net]):
         return torch.cat([part.reshape(-1) for part in gradients])
 
     def update(self, gradient: Tensor, scale: float = 1.0) -> None:
-        """Move the weights one update down a gradient, and the target nearer to them.
+        """Move the weights down what ``gradient`` returned, and the target nearer to them.
 
-        Args:
-            gradient: as ``gradient`` returns it.
-            scale: of the learning rate.
+        ``scale`` is of the learning rate.
         """
         self.num_updates += 1
         rate = scale * self._learning_rate / (1 - BETA1**self.num_updates)

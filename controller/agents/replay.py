@@ -14,6 +14,7 @@ from torch import Tensor
 
 from controller.agents import checkpoint
 from controller.agents.learner import require_shape
+from protos.config import require
 
 Fields = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 """Name -> (shape of one transition's value, dtype)."""
@@ -23,15 +24,14 @@ class Replay:
     """The latest ``capacity`` transitions; the oldest make room."""
 
     def __init__(self, fields: Fields, capacity: int, rng: np.random.Generator) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be >= 1, got {capacity}")
+        require(capacity >= 1, f"capacity must be >= 1, got {capacity}")
         self._capacity = capacity
         self._rng = rng
         self._arrays = {
             name: torch.zeros((capacity, *shape), dtype=dtype)
             for name, (shape, dtype) in fields.items()
         }
-        self._next = 0  # row that the next transition goes to
+        self._next = 0  # where the next transition goes
         self._size = 0
 
     def __len__(self) -> int:
@@ -43,16 +43,10 @@ class Replay:
         Raises:
             ValueError: a field too many or too few, a wrong shape, or more than fit at once.
         """
-        if transitions.keys() != self._arrays.keys():
-            raise ValueError(
-                f"fields must be {sorted(self._arrays)}, got {sorted(transitions.keys())}"
-            )
-        counts = {len(values) for values in transitions.values()}
-        if len(counts) != 1 or (count := counts.pop()) > self._capacity:
-            raise ValueError(
-                f"every field must hold the same number of transitions, at most {self._capacity}, "
-                f"got {sorted(len(values) for values in transitions.values())}"
-            )
+        are_fields = transitions.keys() == self._arrays.keys()
+        require(are_fields, f"fields must be {sorted(self._arrays)}, got {sorted(transitions)}")
+        count = len(next(iter(transitions.values())))
+        require(count <= self._capacity, f"at most {self._capacity} fit at once, got {count}")
         fit = min(count, self._capacity - self._next)
         for name, values in transitions.items():
             array = self._arrays[name]
@@ -64,15 +58,10 @@ class Replay:
         self._size = min(self._size + count, self._capacity)
 
     def sample(self, minibatch: int) -> dict[str, Tensor]:
-        """Return ``minibatch`` transitions, drawn uniformly and with replacement.
-
-        Raises:
-            ValueError: nothing is stored yet.
-        """
-        if not self._size:
-            raise ValueError("the replay is empty")
-        rows = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
-        return {name: array.index_select(0, rows) for name, array in self._arrays.items()}
+        """Return ``minibatch`` transitions, drawn uniformly with replacement; ValueError: none."""
+        require(self._size > 0, "the replay is empty")
+        drawn = torch.from_numpy(self._rng.integers(self._size, size=minibatch))
+        return {name: array.index_select(0, drawn) for name, array in self._arrays.items()}
 
     def save(self, stem: Path) -> None:
         """Write everything to ``stem``.safetensors and ``stem``.json."""
@@ -81,11 +70,7 @@ class Replay:
         checkpoint.write(stem, tensors, self._identity(), state)
 
     def load(self, stem: Path) -> None:
-        """Become what was saved, the next draw included.
-
-        Raises:
-            ConfigError: no such files, damaged ones, or those of other fields or capacity.
-        """
+        """Become what was saved, the next draw included; raises as ``checkpoint.read``."""
         tensors, state = checkpoint.read(stem, self._identity())
         self._size, self._next = state["size"], state["next"]
         self._rng.bit_generator.state = state["rng"]

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from protos.config import require
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -49,10 +51,9 @@ def vp_schedule(chain_len: int, *, beta_min: float, beta_max: float) -> Schedule
     Raises:
         ValueError: no actor step, or not 0 < beta_min <= beta_max.
     """
-    if chain_len < 1:
-        raise ValueError(f"chain_len must be >= 1, got {chain_len}")
-    if not 0 < beta_min <= beta_max:
-        raise ValueError(f"beta_min must be > 0 and <= beta_max={beta_max}, got {beta_min}")
+    require(chain_len >= 1, f"chain_len must be >= 1, got {chain_len}")
+    are_ordered = 0 < beta_min <= beta_max
+    require(are_ordered, f"beta_min must be > 0 and <= beta_max={beta_max}, got {beta_min}")
     i = np.arange(1, chain_len + 1)
     slope = (2 * i - 1) / (2 * chain_len**2)
     beta = -np.expm1(-beta_min / chain_len - slope * (beta_max - beta_min))

@@ -13,7 +13,6 @@ positions, and the double-DQN target between them.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,7 +38,7 @@ def replay_fields(feature_dim: int, num_models: int) -> Fields:
     }
 
 
-class SequentialCache:
+class SequentialCache(Ddqn):
     """A double DQN that is asked about one model after the other."""
 
     def __init__(
@@ -51,13 +50,12 @@ class SequentialCache:
         rng: np.random.Generator,
     ) -> None:
         require(capacity_bytes > 0, f"capacity_bytes must be > 0, got {capacity_bytes}")
-        self._config = config
         self._sizes = np.asarray(model_bytes, np.int64)
         self._capacity = capacity_bytes
         num_models = len(model_bytes)
-        self._ddqn = Ddqn(config, feature_dim + 2 * num_models + 1, 2, rng)
+        super().__init__(config, feature_dim + 2 * num_models + 1, 2, rng)
 
-    def act(self, features: NDArray[np.float32], *, explore: bool) -> NDArray[np.bool_]:
+    def choose(self, features: NDArray[np.float32], *, explore: bool) -> NDArray[np.bool_]:
         """Return one subset of models [env, model] that fits the capacity.
 
         Args:
@@ -65,13 +63,13 @@ class SequentialCache:
             explore: Whether to draw a random subset that fits, with the chance ``epsilon``.
         """
         num_envs, num_models = len(features), len(self._sizes)
-        explores = self._ddqn.explorers(num_envs) if explore else np.zeros(num_envs, bool)
+        explores = self.explorers(num_envs) if explore else np.zeros(num_envs, bool)
         subset = np.zeros((num_envs, num_models), bool)
         for position in range(num_models):
             states, feasible = self._decisions(features, subset, position)
-            action = self._ddqn.best(states, feasible)
+            action = self.best(states, feasible)
             if explores.any():
-                action = np.where(explores, self._ddqn.draw(feasible), action)
+                action = np.where(explores, self.draw(feasible), action)
             subset[:, position] = action == HOLD
         return subset
 
@@ -93,15 +91,7 @@ class SequentialCache:
             "next_features": torch.from_numpy(np.concatenate(states[1:])),
             "next_feasible": torch.from_numpy(np.concatenate(feasible[1:])),
         }
-        return self._ddqn.learn(small, discount.reshape(-1))
-
-    def save(self, stem: Path) -> None:
-        """Write everything to ``stem``.safetensors and ``stem``.json."""
-        self._ddqn.save(stem)
-
-    def load(self, stem: Path) -> None:
-        """Become what was saved; raises ConfigError as Ddqn.load does."""
-        self._ddqn.load(stem)
+        return self.learn(small, discount.reshape(-1))
 
     def _decisions(
         self, features: NDArray[np.float32], subset: NDArray[np.bool_], position: int

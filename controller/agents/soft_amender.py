@@ -44,13 +44,9 @@ class SoftAmender:
     def __call__(self, slot: Slot, raw: Tensor) -> Tensor:
         """Return ``1 + log share / LOGIT_SCALE`` and ``2 fill - 1``, both about -1..1.
 
-        Args:
-            slot: with its ``compute_needs``.
-            raw: [env, user, 2], -1..1.
-
-        Returns:
-            [env, user, 2], 0 where nobody asks; of a miss, which gets its model's most steps, the
-            fill is 1.
+        ``raw`` [env, user, 2] is in -1..1, the slot holds its ``compute_needs``. The result
+        [env, user, 2] is 0 where nobody asks; the fill of a miss, which gets its model's most
+        steps, is 1.
         """
         log_share = (LOGIT_SCALE * raw[..., 0] + _NOBODY * (1 - slot.mask)).log_softmax(1)
         shown = torch.stack(

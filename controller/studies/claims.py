@@ -116,11 +116,7 @@ Reader = Callable[[Claim], tuple[float, ...]]
 
 
 def check(file: Path) -> int:
-    """Print each claim with its limit; return 0 if records and pages give what is stated, else 1.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
+    """Print claims with their limits; return 0 if records and pages give what is stated, else 1."""
     config, console = configs.load(file, ClaimsConfig), Console(highlight=False, soft_wrap=True)
     for claim in config.claims:
         line = f"{claim.name:<46} {claim.value:>8} {claim.limit:<9} {claim.verdict}"
@@ -146,33 +142,25 @@ def _in_records(config: ClaimsConfig, folder: Path) -> Iterator[str]:
     """Yield what is wrong with records, and with the claims of those that are evidence."""
     readers: dict[str, Reader | None] = {"": partial(_tree, folder.parent)}
     for record in config.records:
-        readers[record.name] = None
         try:
             readers[record.name] = _reader(record, folder / record.file)
         except ConfigError as error:
+            readers[record.name] = None
             yield f"record {record.name}: {error}"
     for claim in config.claims:
         try:
-            reader = readers[claim.record]
-            values = reader(claim) if reader else None
+            if reader := readers[claim.record]:
+                digits = [len(text.partition(".")[2]) for text in claim.stated]
+                pairs = zip(reader(claim), digits, strict=False)
+                given = tuple(f"{value * claim.scale:.{places}f}" for value, places in pairs)
+                if given != claim.stated:
+                    yield f"{claim.name}: stated is {claim.stated}, the record gives {given}"
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             yield f"{claim.name}: record {claim.record!r} has no {list(claim.read)} ({error!r})"
-            continue
-        if values is None:
-            continue
-        digits = [len(text.partition(".")[2]) for text in claim.stated]
-        pairs = zip(values, digits, strict=False)
-        given = tuple(f"{value * claim.scale:.{places}f}" for value, places in pairs)
-        if given != claim.stated:
-            yield f"{claim.name}: stated is {claim.stated}, the record gives {given}"
 
 
 def _reader(record: RecordFile, file: Path) -> Reader:
-    """Return what reads values of a record that is evidence.
-
-    Raises:
-        ConfigError: it is missing, has changed, or was made elsewhere or on a dirty tree.
-    """
+    """Return what reads a record's values; ConfigError where the record is no evidence."""
     if not file.is_file():
         raise ConfigError(f"{file} is missing")
     raw = file.read_bytes()

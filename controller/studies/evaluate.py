@@ -3,24 +3,22 @@
 Responsible for the table. Not: training.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from controller.cell import scenario as scenarios
-from controller.cell.scenario import ScenarioConfig
 from controller.policies.evaluation import EvaluationSuite, Rating
 from controller.policies.scores import iqm, iqm_interval
 from controller.training import checkpoints, run_folder
-from controller.training.learned_policy import LearnedPolicy
 from protos.config import require_positive
 from protos.seeds import stream
 
 _HEADER = (
-    "| {} | {} | 95 % interval | utility | hits | quality | steps of hits | latency, s |\n"
+    "| {} | {} | 95 % interval | utility | hit ratio | quality | steps of hits | latency, s |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 
@@ -51,33 +49,24 @@ class Evaluate:
         require_positive(self, "seeds", "envs")
 
     def __call__(self) -> int:
-        """Print each row when it is measured."""
+        """Print each row when it is measured: whole policies, then allocations alone."""
         torch.set_num_threads(1)
-        scenario = run_folder.read_scenario(self.checkpoint)
-        scenario = scenarios.load(self.scenario) if self.scenario else scenario
+        trained_on = run_folder.read_scenario(self.checkpoint)
+        scenario = scenarios.load(self.scenario) if self.scenario else trained_on
         policy = checkpoints.load(self.checkpoint, scenario)
-        console = Console(highlight=False, soft_wrap=True)
-        for line in report(policy, scenario, seeds=range(self.seeds), num_envs=self.envs):
-            console.print(line, markup=False)
+        suite = EvaluationSuite(scenario, seeds=range(self.seeds), num_envs=self.envs)
+        show = partial(Console(highlight=False, soft_wrap=True).print, markup=False)
+
+        show(_HEADER.format("policy", "score"))
+        show(_row(suite.rate("t2drl", lambda _: policy)))
+        for baseline in suite.baselines():
+            show(_row(baseline))
+
+        show("\n" + _HEADER.format("allocation", "allocation score"))
+        show(_row(suite.rate_allocation("t2drl", lambda _: policy.decide_allocations)))
+        for allocation in suite.allocations():
+            show(_row(allocation))
         return 0
-
-
-def report(
-    policy: LearnedPolicy, scenario: ScenarioConfig, *, seeds: Sequence[int], num_envs: int
-) -> Iterator[str]:
-    """Yield the lines of two Markdown tables, each as soon as it is measured.
-
-    The first rates whole policies, the second allocations with the oracle's caches.
-    """
-    suite = EvaluationSuite(scenario, seeds=seeds, num_envs=num_envs)
-
-    yield _HEADER.format("policy", "score")
-    yield _row(suite.rate("t2drl", lambda _: policy))
-    yield from map(_row, suite.baselines())
-
-    yield "\n" + _HEADER.format("allocation", "allocation score")
-    yield _row(suite.rate_allocation("t2drl", lambda _: policy.decide_allocations))
-    yield from map(_row, suite.allocations())
 
 
 def _row(rating: Rating) -> str:

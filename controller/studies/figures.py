@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from controller.policies.evaluation import Rating
 from controller.policies.scores import Estimate, estimate
-from controller.studies.results import CellRecord, StudyRecords, scenario_results
-from controller.studies.study import SCENARIO, Cell, StudyConfig, Value, labelled
+from controller.studies.results import StudyRecords, scenario_results
+from controller.studies.study import Cell, StudyConfig, Value, labelled
 
 _COLOURS = ("#1b6ca8", "#c98a1b", "#3a8f5c", "#d1495b", "#8a5aa8", "#444444")
 _LINES = {"greedy-exact": ":", "greedy-equal": "--", "lru-equal": "-."}
@@ -38,6 +38,8 @@ def draw(study: StudyConfig, cells: Sequence[Cell], records: StudyRecords) -> Fi
         _draw_values(figure, study, cells, records)
     else:
         _draw_learning(figure, cells, records)
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
@@ -52,27 +54,21 @@ def _draw_learning(figure: Figure, cells: Sequence[Cell], records: StudyRecords)
         trained = [policy for policy in scenario.policies if policy.records]
         for colour, policy in zip(_COLOURS, trained, strict=False):
             label = f"{policy.name} ({len(policy.records)} seeds)"
-            _learning_curve(whole, policy.records, "score", label, colour)
-            _learning_curve(allocation, policy.records, "allocation_score", label, colour)
+            evaluations = list(zip(*(record.curve for record in policy.records), strict=True))
+            minutes = [float(np.mean([one.cpu_s for one in seeds])) / 60 for seeds in evaluations]
+            scores = [estimate([one.score for one in seeds]) for seeds in evaluations]
+            _band(whole, minutes, scores, label, colour)
+            scores = [estimate([one.allocation_score for one in seeds]) for seeds in evaluations]
+            _band(allocation, minutes, scores, label, colour)
         for policy in scenario.policies:
             if style := _LINES.get(policy.name):
-                mean = float(np.mean(policy.scores))
-                whole.axhline(mean, color="0.4", ls=style, lw=1, label=policy.name)
+                score = policy.ratings[0].score
+                whole.axhline(score, color="0.4", ls=style, lw=1, label=policy.name)
         allocation.set_xlabel("CPU time (min)")
         whole.legend(frameon=False, fontsize=7, loc="lower right")
     for axes, label in zip(panels[:, 0], ("normalised score", "allocation score"), strict=True):
         axes.set_ylabel(label)
         axes.set_ylim(0, 1.02)
-
-
-def _learning_curve(
-    axes: Axes, records: Sequence[CellRecord], quantity: str, label: str, colour: str
-) -> None:
-    """Draw the estimate over seeds at each evaluation."""
-    evaluations = list(zip(*(record.curve for record in records), strict=True))
-    minutes = [float(np.mean([point.cpu_s for point in points])) / 60 for points in evaluations]
-    scores = [[getattr(point, quantity) for point in points] for points in evaluations]
-    _band(axes, minutes, [estimate(one) for one in scores], label, colour)
 
 
 def _draw_values(
@@ -86,7 +82,7 @@ def _draw_values(
         ratings = _by_value(key, cells, records)
         for axes, quantity in zip(column, _QUANTITIES, strict=True):
             _draw_panel(axes, ratings, quantity)
-        column[-1].set_xlabel(key.removeprefix(SCENARIO).rpartition(".")[2], fontsize=9)
+        column[-1].set_xlabel(key.rpartition(".")[2], fontsize=9)
     for axes, label in zip(panels[:, 0], _QUANTITIES.values(), strict=True):
         axes.set_ylabel(label, fontsize=9)
     panels[0, 0].legend(frameon=False, fontsize=6)
@@ -123,15 +119,10 @@ def _draw_panel(axes: Axes, ratings: dict[str, dict[Any, list[Rating]]], quantit
             axes.plot(x, [one for (one,) in values], color="0.4", ls=style, lw=1, label=name)
         else:
             _band(axes, x, [estimate(one) for one in values], name, next(colours))
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _band(
-    axes: Axes,
-    x: Sequence[float] | Sequence[str],
-    values: Sequence[Estimate],
-    label: str,
-    colour: str,
+    axes: Axes, x: Sequence[float | str], values: Sequence[Estimate], label: str, colour: str
 ) -> None:
     """Draw estimates as a line in its band; of words, which have no order, each by itself."""
     middle, low, high = zip(*values, strict=True)
@@ -142,7 +133,6 @@ def _band(
     else:
         axes.plot(x, middle, color=colour, label=label, marker=".", ms=4)
         axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _position(value: Value) -> float | str:

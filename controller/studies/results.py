@@ -66,24 +66,18 @@ class StudyRecords:
     """What is recorded of one study so far."""
 
     def __init__(self, folder: Path, study: str) -> None:
-        """Read the records.
-
-        Raises:
-            ConfigError: a file that cannot be read, or one of something else.
-        """
+        """Read the records; raises ConfigError as ``read`` does."""
         self.folder, self.study = folder, study
-        runs, baselines = folder / f"{study}.jsonl.gz", folder / BASELINES
-        self.runs = {record.cell.key: record for record in read(runs, CellRecord)}
-        self.baselines = {record.suite: record for record in read(baselines, BaselineRecord)}
+        self._runs, self._baselines = folder / f"{study}.jsonl.gz", folder / BASELINES
+        self.runs = {record.cell.key: record for record in read(self._runs, CellRecord)}
+        self.baselines = {one.suite: one for one in read(self._baselines, BaselineRecord)}
 
     def add(self, record: CellRecord | BaselineRecord) -> None:
         """Keep one more record, in its file too: whole or not at all."""
         if isinstance(record, CellRecord):
-            self.runs[record.cell.key] = record
-            file = self.folder / f"{self.study}.jsonl.gz"
+            self.runs[record.cell.key], file = record, self._runs
         else:
-            self.baselines[record.suite] = record
-            file = self.folder / BASELINES
+            self.baselines[record.suite], file = record, self._baselines
         before = gzip.decompress(file.read_bytes()) if file.is_file() else b""
         self.folder.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
@@ -105,9 +99,7 @@ def read(file: Path, kind: type[_T]) -> Iterator[_T]:
     if not file.is_file():
         return
     try:
-        raw: list[Any] = [
-            json.loads(line) for line in gzip.decompress(file.read_bytes()).split(b"\n") if line
-        ]
+        raw = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
     except (OSError, EOFError, ValueError) as error:
         raise ConfigError(f"cannot read the records {file}: {error}") from error
     for number, one in enumerate(raw, 1):
@@ -119,19 +111,21 @@ class PolicyResults:
     """What is recorded of a baseline, or of training runs that differ in their seeds alone."""
 
     name: str
-    scores: tuple[float, ...]
-    """Of training runs: the mean score of each. Of a baseline: the score of each test episode."""
-    allocation_scores: tuple[float, ...] = ()
     ratings: tuple[Rating, ...]
+    """Of each training run, or the baseline's one."""
     records: tuple[CellRecord, ...] = ()
 
     def value(self, quantity: str) -> tuple[float, ...]:
         """Return "score" or "allocation_score" with its interval, or the mean of anything else.
 
-        That is "cpu_s" of a training run, or one of Measured's numbers.
+        That is "cpu_s" of a training run, or one of Measured's numbers. A score's interval is over
+        training runs, and over test episodes of a baseline.
         """
-        if quantity in ("score", "allocation_score"):
-            return estimate(getattr(self, f"{quantity}s"))
+        if quantity == "score":
+            scores = [rating.score for rating in self.ratings]
+            return estimate(scores if self.records else self.ratings[0].scores)
+        if quantity == "allocation_score":
+            return estimate([record.allocation.score for record in self.records])
         if quantity == "cpu_s":
             return (float(np.mean([record.curve[-1].cpu_s for record in self.records])),)
         return (float(np.mean([rating.mean(quantity) for rating in self.ratings])),)
@@ -148,19 +142,19 @@ class ScenarioResults:
 def scenario_results(cells: Sequence[Cell], records: StudyRecords) -> Iterator[ScenarioResults]:
     """Yield the scenarios that anything is recorded of, in the study's order."""
     for here in grouped(cells, lambda cell: cell.suite):
-        groups = grouped(here, lambda cell: cell.group)
-        policies = [
-            _trained(alike, recorded) for alike in groups if (recorded := records.of(alike))
-        ]
-        known = records.baselines.get(here[0].suite)
-        policies += [
-            PolicyResults(name=rating.policy, scores=rating.scores, ratings=(rating,))
-            for rating in (known.whole if known else ())
-        ]
+        policies = []
+        for alike in grouped(here, lambda cell: cell.group):
+            if found := records.of(alike):
+                variant = _common(alike, lambda cell: cell.variant) or labelled(alike[0].labels)
+                ratings = tuple(record.whole for record in found)
+                policies.append(
+                    PolicyResults(name=variant or "unchanged", ratings=ratings, records=found)
+                )
+        if known := records.baselines.get(here[0].suite):
+            policies += [PolicyResults(name=one.policy, ratings=(one,)) for one in known.whole]
         if policies:
-            name = (
-                _common(here, lambda cell: cell.scenario_name) or Path(here[0].config.scenario).stem
-            )
+            name = _common(here, lambda cell: cell.scenario_name)
+            name = name or Path(here[0].config.scenario).stem
             yield ScenarioResults(name=name, policies=tuple(policies))
 
 
@@ -170,17 +164,6 @@ def grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> list[list[Cell
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
     return list(groups.values())
-
-
-def _trained(alike: Sequence[Cell], records: tuple[CellRecord, ...]) -> PolicyResults:
-    name = _common(alike, lambda cell: cell.variant) or labelled(alike[0].labels) or "unchanged"
-    return PolicyResults(
-        name=name,
-        scores=tuple(record.whole.score for record in records),
-        allocation_scores=tuple(record.allocation.score for record in records),
-        ratings=tuple(record.whole for record in records),
-        records=records,
-    )
 
 
 def _common(cells: Sequence[Cell], name: Callable[[Cell], str]) -> str:

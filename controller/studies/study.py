@@ -33,7 +33,7 @@ from controller.cell.scenario import ScenarioConfig
 from controller.policies.evaluation import EvaluationSuite
 from controller.training.run_folder import TrainConfig
 from protos import config as configs
-from protos.config import ConfigError, to_json
+from protos.config import ConfigError, require, require_positive, to_json
 
 Value = bool | int | float | str | tuple[float, ...]
 STUDIES = "controller/configs/studies"
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyConfig:
-    """Everything that a study is told."""
+    """The settings of a study."""
 
     title: str
     """What varies, for the heading of its figures."""
@@ -67,15 +67,14 @@ class StudyConfig:
     """What all training runs share."""
 
     def __post_init__(self) -> None:
-        if not self.seeds:
-            raise ValueError("seeds must not be empty")
-        if not (self.grid or self.variants or self.one_at_a_time):
-            raise ValueError("grid, variants and one_at_a_time must not all be empty")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds must differ, got {list(self.seeds)}")
-        configs.require_positive(self, "test_episodes", "test_envs")
-        if not self.train.evaluate_every:
-            raise ValueError("train.evaluate_every must be >= 1: figures need evaluations, got 0")
+        require(bool(self.seeds), "seeds must not be empty")
+        has_cells = bool(self.grid or self.variants or self.one_at_a_time)
+        require(has_cells, "grid, variants and one_at_a_time must not all be empty")
+        are_different = len(set(self.seeds)) == len(self.seeds)
+        require(are_different, f"seeds must differ, got {list(self.seeds)}")
+        require_positive(self, "test_episodes", "test_envs")
+        is_evaluated = self.train.evaluate_every > 0
+        require(is_evaluated, "train.evaluate_every must be >= 1: figures need evaluations, got 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,11 +142,7 @@ def labelled(labels: Mapping[str, Value]) -> str:
 
 
 def load(file: Path) -> StudyConfig:
-    """Return a study by its file, or by its name among those that are shipped.
-
-    Raises:
-        ConfigError: it is not there or not a study.
-    """
+    """Return a study by its file or by a shipped one's name; ConfigError where it is neither."""
     return configs.load(file, StudyConfig, STUDIES)
 
 
@@ -157,47 +152,47 @@ def cells(study: StudyConfig) -> tuple[Cell, ...]:
     Raises:
         ConfigError: an unknown key, a refused value, a scenario that is not there.
     """
-    one_at_a_time = [
-        (key, value) for key, values in study.one_at_a_time.items() for value in values
-    ]
+    singles = [(key, value) for key, values in study.one_at_a_time.items() for value in values]
     found = []
     combinations = itertools.product(*study.grid.values())
-    for values, listed in itertools.product(combinations, study.variants or ({},)):
-        told = dict(zip(study.grid, values, strict=True)) | listed
-        for varied in one_at_a_time or (None,):
-            alone = dict([varied]) if varied else {}
-            in_scenario = {
-                key.removeprefix(SCENARIO): value
-                for key, value in alone.items()
-                if key.startswith(SCENARIO)
-            }
-            config = _changed(study.train, told | ({} if in_scenario else alone))
-            scenario = _changed(scenarios.load(config.scenario), in_scenario)
+    for values, variant in itertools.product(combinations, study.variants or ({},)):
+        group = dict(zip(study.grid, values, strict=True)) | variant
+        for varied in singles or (None,):
+            changes, in_scenario = dict(group), {}
+            if varied and varied[0].startswith(SCENARIO):
+                in_scenario[varied[0].removeprefix(SCENARIO)] = varied[1]
+            elif varied:
+                changes[varied[0]] = varied[1]
+            config = _changed(study.train, changes)
+            suite = SuiteConfig(
+                scenario=_changed(scenarios.load(config.scenario), in_scenario),
+                episodes=study.test_episodes,
+                envs=study.test_envs,
+            )
+            labels = {_last(key): value for key, value in group.items()}
             found += [
                 Cell(
-                    labels={_last(key): value for key, value in told.items()},
+                    labels=labels,
                     one_at_a_time=varied,
                     config=replace(config, seed=seed),
-                    suite=SuiteConfig(
-                        scenario=scenario, episodes=study.test_episodes, envs=study.test_envs
-                    ),
+                    suite=suite,
                 )
                 for seed in study.seeds
             ]
     return tuple(found)
 
 
-def _changed(told: _T, changes: Mapping[str, Value]) -> _T:
-    raw: dict[str, Any] = json.loads(to_json(told))
+def _changed(config: _T, changes: Mapping[str, Value]) -> _T:
+    raw: dict[str, Any] = json.loads(to_json(config))
     for key, value in changes.items():
         *path, last = key.split(".")
         inner = raw
         for part in path:
             inner = inner.get(part, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"study: {key!r} names nothing of a {type(told).__name__}")
+                raise ConfigError(f"study: {key!r} names nothing of a {type(config).__name__}")
         inner[last] = value
-    return configs.parse(raw, type(told), "study")
+    return configs.parse(raw, type(config), "study")
 
 
 def _last(key: str) -> str:

@@ -5,12 +5,11 @@ Responsible for processes and for which training runs are still to do. Not: what
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from controller.studies.study import Cell, SuiteConfig
 from controller.training import checkpoints, run_folder, train
 from controller.training.metrics import Metrics
 from controller.training.train import Progress
-from protos import config as configs
 from protos import logs, manifest
-from protos.config import ConfigError, read_json, require
+from protos.config import ConfigError, read_json, require, require_non_negative, write_json
 
 Submit = Callable[..., Future[Any]]
 """Begins a call elsewhere: (function, *arguments) -> its future."""
@@ -61,7 +59,7 @@ class Sweep:
     """Train nothing; use what is recorded."""
 
     def __post_init__(self) -> None:
-        require(self.workers >= 0, f"workers must be >= 0, got {self.workers}")
+        require_non_negative(self, "workers")
         require(bool(self.config) != self.quick, "sweep needs either --config or --quick")
 
     def __call__(self) -> int:
@@ -118,11 +116,7 @@ def _pool(workers: int | None) -> Iterator[Submit]:
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[Submit]:
-    """Lend the cores of a Ray cluster, one for each call.
-
-    Raises:
-        ConfigError: Ray is not installed, or nothing answers at the address.
-    """
+    """Lend the cores of a Ray cluster, one for each call; ConfigError where there is none."""
     try:
         import ray  # noqa: PLC0415 - an optional package
     except ImportError as error:
@@ -156,7 +150,7 @@ def run_cell(cell: Cell, study: str) -> CellRecord:
         run_folder.describe(folder, cell.config, scenario)
     logs.setup("INFO", folder / "events.log")
     torch.set_num_threads(1)
-    recorder = CurveRecorder(folder / "curve.jsonl", scenario.num_frames)
+    recorder = CurveRecorder(folder / "curve.json", scenario.num_frames)
     train.train(cell.config, scenario, folder, recorder)
     policy, episodes = checkpoints.load(folder, scenario), cell.suite.build()
     return CellRecord(
@@ -179,10 +173,8 @@ class CurveRecorder(Progress):
     def begin(self, num_done: int, num_frames: int) -> None:
         """Drop what a crash left behind after the checkpoint."""
         super().begin(num_done, num_frames)
-        lines = self._file.read_text().splitlines() if self._file.is_file() else []
-        known = [configs.parse(json.loads(line), CurvePoint, str(self._file)) for line in lines]
+        known = read_json(self._file, list[CurvePoint]) if self._file.is_file() else []
         self.curve = [one for one in known if one.episode * self._num_frames_each <= num_done]
-        self._file.write_text("".join(map(_line, self.curve)))
         before_s = self.curve[-1].cpu_s if self.curve else 0.0
         self._offset_s = before_s - time.process_time()
 
@@ -197,9 +189,4 @@ class CurveRecorder(Progress):
             allocation_score=row["evaluation/allocation_score"],
         )
         self.curve.append(point)
-        with self._file.open("a") as stream:
-            stream.write(_line(point))
-
-
-def _line(point: CurvePoint) -> str:
-    return json.dumps(asdict(point)) + "\n"
+        write_json(self._file, self.curve)

@@ -10,12 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from controller.studies import figures
-from controller.studies.results import (
-    PolicyResults,
-    ScenarioResults,
-    StudyRecords,
-    scenario_results,
-)
+from controller.studies.results import PolicyResults, StudyRecords, scenario_results
 from controller.studies.study import Cell, StudyConfig
 
 _HEADER = (
@@ -35,13 +30,11 @@ def write(study: StudyConfig, cells: Sequence[Cell], records: StudyRecords) -> P
 
 def table(study: StudyConfig, cells: Sequence[Cell], records: StudyRecords) -> str:
     """Return one Markdown table for each scenario that anything is recorded of."""
-    found = scenario_results(cells, records)
-    return "\n\n".join(_table(one, len(study.seeds)) for one in found) + "\n"
-
-
-def _table(scenario: ScenarioResults, num_seeds: int) -> str:
-    rows = [_row(policy, num_seeds) for policy in scenario.policies]
-    return "\n".join([_HEADER.format(scenario.name), *rows])
+    tables = []
+    for scenario in scenario_results(cells, records):
+        rows = [_row(policy, len(study.seeds)) for policy in scenario.policies]
+        tables.append("\n".join([_HEADER.format(scenario.name), *rows]))
+    return "\n\n".join(tables) + "\n"
 
 
 def _row(policy: PolicyResults, num_seeds: int) -> str:

@@ -20,9 +20,7 @@ from protos.seeds import stream
 def load(folder: Path, scenario: ScenarioConfig | None = None) -> LearnedPolicy:
     """Return the policy of a training run's latest checkpoint.
 
-    Args:
-        folder: of the training run.
-        scenario: where it is used; None: where it was trained.
+    ``scenario`` is where it is used; None: where it was trained.
 
     Raises:
         ConfigError: not a training run's folder, no checkpoint, damaged files; a scenario of other
@@ -59,16 +57,15 @@ def for_run(
     Sets the number of torch's threads to 1, so that a decision waits for no core.
 
     Args:
-        folder: of the training run.
-        model_ids: that the run serves, in the order of its arrays.
-        num_nodes: edge nodes of the run.
-        history_frames: whose request counts the run shows.
-        radio: the run's cell, which channel gains are read against.
-        slot_s: length of the run's slots.
+        folder: of the training run; all else is of the run.
+        model_ids: that it serves, in the order of its arrays.
+        num_nodes: edge nodes.
+        history_frames: whose request counts it shows.
+        radio: its cell, which channel gains are read against.
+        slot_s: length of its slots.
 
     Raises:
-        ConfigError: as above; other models, another number of edge nodes or of history frames than
-            trained for.
+        ConfigError: as above; another number of edge nodes or of history frames than trained for.
     """
     trained_on = records.read_scenario(folder)
     _require_same("models", read_models(trained_on).model_ids, model_ids, folder)

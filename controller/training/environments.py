@@ -49,9 +49,7 @@ class SlotEnvironment(gymnasium.Env[Features, NDArray[np.float32]]):
         caching: Callable[[np.random.Generator], Caching],
         seed: int = 0,
     ) -> None:
-        self._scenario = scenario
-        self._table = table
-        self._build = caching
+        self._scenario, self._table, self._build = scenario, table, caching
         width = scenario.num_users * len(USER_FEATURES) + len(CONTEXT_FEATURES)
         self.observation_space = gymnasium.spaces.Box(FEATURE_LOW, FEATURE_HIGH, (width,))
         self.action_space = gymnasium.spaces.Box(-1, 1, (scenario.num_users * len(RAW_ACTION),))
@@ -100,16 +98,10 @@ class FrameEnvironment(gymnasium.Env[Features, Any]):
     """
 
     def __init__(
-        self,
-        scenario: ScenarioConfig,
-        table: ModelTable,
-        allocating: Allocating,
-        seed: int = 0,
+        self, scenario: ScenarioConfig, table: ModelTable, allocating: Allocating, seed: int = 0
     ) -> None:
         """Raise ValueError where the scenario has too many models to enumerate their subsets."""
-        self._scenario = scenario
-        self._table = table
-        self._allocating = allocating
+        self._scenario, self._table, self._allocating = scenario, table, allocating
         self._subsets = subsets(len(table.model_ids))
         width = frame_width(scenario, len(table.model_ids))
         self.observation_space = gymnasium.spaces.Box(0, FEATURE_HIGH, (width,))

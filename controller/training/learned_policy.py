@@ -4,12 +4,12 @@ Responsible for the way from what a policy may know to what an agent decides, th
 learning and in use, and back to a transition that the agent learns from. Not: learning, which is
 two_timescale.py's.
 
-Several edge nodes are decided one after the other by the same net: it is told which node it decides
+Several edge nodes are decided one after the other by the same net: it reads which node it decides
 for, and sees what the nodes before it will hold. Each of them earns the reward of all.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +42,13 @@ from controller.cell.observations import (
 )
 from controller.cell.scenario import ScenarioConfig
 from controller.policies import amender
-from protos.config import ConfigError
+from protos.config import ConfigError, require
 
 if TYPE_CHECKING:
     from controller.training.sb3_agents import Sb3Agent
 
 AllocationAgentKind = Literal["d3pg", "sb3-ddpg", "sb3-td3", "sb3-sac"]
 Transitions = dict[str, NDArray[Any]]
-AnyLearner: TypeAlias = "D3pg | Ddqn | SequentialCache | Sb3Agent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -76,8 +75,9 @@ class CachingAgent:
     ) -> None:
         self._scenario = scenario
         num_models, self._num_nodes = len(table.model_ids), scenario.num_nodes
+        self._node_width = self._num_nodes if self._num_nodes > 1 else 0
         width = frame_width(scenario, num_models) + self._node_width
-        self.agent: Ddqn | SequentialCache
+        self.agent: Ddqn
         if 2**num_models <= MAX_SUBSETS:
             self.agent = Ddqn(config, width, 2**num_models, rng)
             self.fields: Fields = ddqn.replay_fields(width, 2**num_models)
@@ -86,19 +86,13 @@ class CachingAgent:
             self.agent = SequentialCache(config, width, sizes, scenario.capacity_bytes, rng)
             self.fields = sequential_cache.replay_fields(width, num_models)
 
-    @property
-    def _node_width(self) -> int:
-        return self._num_nodes if self._num_nodes > 1 else 0
-
     def decide(self, frame: FrameObservation, *, explore: bool) -> CachingDecision:
-        """Return feasible caches for the frame; nodes that are lost count as empty ones.
-
-        Raises:
-            ValueError: more edge nodes than the scenario's; both numbers are named.
-        """
+        """Return feasible caches; lost nodes count as empty. ValueError: too many edge nodes."""
         num_envs, num_nodes, num_models = frame.caches.shape
-        if num_nodes > self._num_nodes:
-            raise ValueError(f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")
+        is_known = num_nodes <= self._num_nodes
+        require(is_known, f"the agent caches on {self._num_nodes} nodes, got {num_nodes}")
+        is_by_model = isinstance(self.agent, SequentialCache)
+        feasible = np.zeros((num_envs, 0), dtype=bool) if is_by_model else action_mask(frame)
         caches = np.zeros((num_envs, self._num_nodes, num_models), dtype=bool)
         caches[:, :num_nodes] = frame.caches
         seen = []
@@ -107,31 +101,23 @@ class CachingAgent:
             which = np.zeros((num_envs, self._node_width), dtype=np.float32)
             which[:, node : node + 1] = 1.0  # no column where there is one node
             seen.append(np.concatenate([known, which], axis=1))
-            chosen = self._choose(seen[-1], frame, explore=explore)
+            if isinstance(self.agent, SequentialCache):
+                chosen = self.agent.choose(seen[-1], explore=explore)
+            else:
+                action = self.agent.act(seen[-1], feasible, explore=explore)
+                chosen = subsets(num_models)[action]
             caches[:, node] = fitted(chosen, frame.table, frame.capacity_bytes[node])
-        is_enumerated = isinstance(self.agent, Ddqn)
         return CachingDecision(
-            features=np.stack(seen, axis=1),
-            caches=caches[:, :num_nodes],
-            feasible=action_mask(frame)[0] if is_enumerated else np.zeros(0, dtype=bool),
+            features=np.stack(seen, axis=1), caches=caches[:, :num_nodes], feasible=feasible[0]
         )
-
-    def _choose(self, features: Features, frame: FrameObservation, *, explore: bool) -> Bools:
-        if isinstance(self.agent, SequentialCache):
-            return self.agent.act(features, explore=explore)
-        action = self.agent.act(features, action_mask(frame), explore=explore)
-        return np.asarray(subsets(frame.caches.shape[-1])[action])
 
     def transitions(
         self, decision: CachingDecision, reward: Array, following: CachingDecision
     ) -> Transitions:
         """Return what is learnt of one frame: one transition for each environment and node.
 
-        Args:
-            decision: of the frame.
-            reward: [env].
-            following: the next frame's, or a last look after the last one: episodes are cut off,
-                they do not end.
+        ``reward`` is [env]; ``following`` is the next frame's decision, or a last look after the
+        last one: episodes are cut off, they do not end.
         """
         num_models = decision.caches.shape[-1]
         held = decision.caches.reshape(-1, num_models)
@@ -164,6 +150,8 @@ class AllocationDecision:
 class AllocationAgent:
     """D3PG, or a reference agent in its place, behind the amender."""
 
+    agent: "D3pg | Sb3Agent"
+
     def __init__(
         self,
         config: D3pgConfig,
@@ -180,12 +168,17 @@ class AllocationAgent:
         )
         is_amended = kind == "d3pg" and config.nets.critic_action_input == "amended"
         self.fields = d3pg.replay_fields(config, sizes, is_amended=is_amended)
-        self.agent: D3pg | Sb3Agent
         if kind == "d3pg":
             amend = SoftAmender(scenario.allocation.min_num_steps, scenario.num_nodes)
             self.agent = D3pg(config, sizes, rng, amend if is_amended else None)
-        else:
-            self.agent = _reference_agent(kind, config, sizes, rng)
+            return
+        try:  # Stable-Baselines3 is an extra, and takes a second to import
+            from controller.training.sb3_agents import Sb3Agent  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"allocation_agent = {kind!r} needs {error.name}: pip install .[sb3]"
+            ) from error
+        self.agent = Sb3Agent(kind, config, sizes, rng)
 
     def decide(self, slot: SlotObservation, *, explore: bool) -> AllocationDecision:
         """Return a feasible allocation of the slot, of as many requests as there are.
@@ -217,10 +210,8 @@ class AllocationAgent:
     ) -> Transitions:
         """Return what is learnt of one slot: one transition for each environment.
 
-        Args:
-            decision: of the slot.
-            reward: [env, user].
-            following: the next slot's, or a last look as above; stored only where it counts.
+        ``reward`` is [env, user]; ``following`` is the next slot's decision, or a last look as
+        above; stored only where it counts.
         """
         found: Transitions = {
             "raw_action": decision.raw_action,
@@ -229,18 +220,6 @@ class AllocationAgent:
         }
         found |= decision.seen | {f"next_{name}": part for name, part in following.seen.items()}
         return {name: found[name] for name in self.fields}
-
-
-def _reference_agent(
-    kind: str, config: D3pgConfig, sizes: SlotSizes, rng: np.random.Generator
-) -> "Sb3Agent":
-    try:  # Stable-Baselines3 is an extra, and takes a second to import
-        from controller.training.sb3_agents import Sb3Agent  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"allocation_agent = {kind!r} needs {error.name}: pip install .[sb3]"
-        ) from error
-    return Sb3Agent(kind, config, sizes, rng)
 
 
 def _filled_up(slot: SlotObservation, num_users: int) -> SlotObservation:

@@ -93,11 +93,10 @@ def of_frame(slots: Sequence[Outcomes]) -> Metrics:
     asks = max(sum(int(slot.asks.sum()) for slot in slots), 1)
     hits = sum(int(slot.is_hit.sum()) for slot in slots)
     found = {
-        "train/utility": sum(float(slot.utility.sum()) for slot in slots) / asks,
-        "train/hit_frac": hits / asks,
-        "train/quality": sum(float(slot.quality.sum()) for slot in slots) / asks,
-        "train/total_s": sum(float(slot.total_s.sum()) for slot in slots) / asks,
+        f"train/{name}": sum(float(getattr(slot, name).sum()) for slot in slots) / asks
+        for name in ("utility", "quality", "total_s")
     }
+    found["train/hit_frac"] = hits / asks
     if hits:
         steps = sum(int((slot.num_steps * slot.is_hit).sum()) for slot in slots)
         found["train/num_steps"] = steps / hits

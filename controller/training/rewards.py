@@ -38,11 +38,7 @@ _LEAST_STD = 1e-6
 
 
 def rewards_of(
-    slot: SlotObservation,
-    utility: Array,
-    scenario: ScenarioConfig,
-    kind: RewardKind,
-    tail: Tail,
+    slot: SlotObservation, utility: Array, scenario: ScenarioConfig, kind: RewardKind, tail: Tail
 ) -> tuple[Array, Array]:
     """Return D3PG's rewards [env, user] of a slot, 0 where nobody asks, and DDQN's share [env].
 

@@ -1,6 +1,7 @@
-"""What a training run is told, and the folder that it leaves.
+"""The settings of a training run, and the folder that it leaves.
 
-Owns ``TrainConfig`` and the folder's files. Refuses to train (train.py) and to rate (evaluate.py).
+Responsible for ``TrainConfig`` and the folder's files. Not: training (train.py), rating
+(evaluate.py).
 
     config.json     the configuration        scenario.json   the scenario, every value
     manifest.json   machine and versions     profile.json    the profile, where there is one
@@ -8,9 +9,11 @@ Owns ``TrainConfig`` and the folder's files. Refuses to train (train.py) and to 
     events.log      log lines                checkpoints/episode-0040/  the latest alone
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,12 @@ from controller.cell.scenario import ScenarioConfig
 from controller.training.two_timescale import LearningConfig
 from profiling import records
 from protos import manifest
-from protos.config import read_json, to_json, write_json
+from protos.config import read_json, require_non_negative, require_positive, to_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Everything that a training run is told."""
+    """The settings of a training run."""
 
     seed: int = 0
     """Of episodes, nets, exploration and replay, each by its own stream."""
@@ -52,23 +55,19 @@ class TrainConfig:
     """How both agents learn."""
 
     def __post_init__(self) -> None:
-        for name in ("num_episodes", "num_envs", "checkpoint_every", "evaluation_envs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("seed", "evaluate_every"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0, got {getattr(self, name)}")
+        require_positive(self, "num_episodes", "num_envs", "checkpoint_every", "evaluation_envs")
+        require_non_negative(self, "seed", "evaluate_every")
 
 
 def begin(config: TrainConfig, scenario: ScenarioConfig, name: str) -> Path:
-    """Create and describe a training's folder; return it."""
+    """Create and describe a training run's folder; return it."""
     folder = manifest.run_folder(Path(config.output), name, config.seed)
     describe(folder, config, scenario)
     return folder
 
 
 def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> None:
-    """Write what a training run is told and where it runs."""
+    """Write a training run's settings and where it runs."""
     write_json(folder / "config.json", config)
     write_json(folder / "scenario.json", scenario)
     write_json(folder / "manifest.json", manifest.collect())
@@ -77,20 +76,12 @@ def describe(folder: Path, config: TrainConfig, scenario: ScenarioConfig) -> Non
 
 
 def read_config(folder: Path) -> TrainConfig:
-    """Return a training's configuration.
-
-    Raises:
-        ConfigError: the folder is not a training's.
-    """
+    """Return a training run's configuration; ConfigError where the folder is none's."""
     return read_json(folder / "config.json", TrainConfig)
 
 
 def read_scenario(folder: Path) -> ScenarioConfig:
-    """Return the scenario that was trained on, with the profile that it was trained on.
-
-    Raises:
-        ConfigError: the folder is not a training's.
-    """
+    """Return the scenario and its profile as trained on; ConfigError as ``read_config``."""
     scenario = read_json(folder / "scenario.json", ScenarioConfig)
     if not scenario.profile:
         return scenario
@@ -98,28 +89,24 @@ def read_scenario(folder: Path) -> ScenarioConfig:
 
 
 def identity(config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> dict[str, Any]:
-    """Return what a training must share with the checkpoint that it goes on from.
+    """Return what a training run must share with the checkpoint that it goes on from.
 
     The scenario with a hash of each model's numbers, measured or not, and the configuration but
     for how long, how often and where to.
     """
-    told = asdict(config)
+    settings, where = asdict(config), asdict(scenario)
     for name in ("num_episodes", "checkpoint_every", "output", "scenario"):
-        del told[name]
-    where = asdict(scenario)
-    for name in ("synthetic_models", "model_ids", "profile"):
+        del settings[name]
+    for name in ("synthetic_models", "model_ids", "profile"):  # which the hashes stand for
         del where[name]
-    facts = {"train": told, "scenario": where, "models": _model_hashes(table)}
-    plain: dict[str, Any] = json.loads(to_json(facts))  # as it comes back from disk
-    return plain
-
-
-def _model_hashes(table: ModelTable) -> dict[str, str]:
     arrays = [value for value in asdict(table).values() if isinstance(value, np.ndarray)]
-    return {
+    models = {
         name: hashlib.sha256(b"".join(array[index].tobytes() for array in arrays)).hexdigest()
         for index, name in enumerate(table.model_ids)
     }
+    facts = {"train": settings, "scenario": where, "models": models}
+    plain: dict[str, Any] = json.loads(to_json(facts))  # as it comes back from disk
+    return plain
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -127,16 +114,13 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max((folder / "checkpoints").glob("episode-*[0-9]"), default=None)
 
 
-def new_checkpoint(folder: Path) -> Path:
-    """Return an empty folder that ``keep_checkpoint`` makes the latest."""
+@contextlib.contextmanager
+def new_checkpoint(folder: Path, episode: int) -> Iterator[Path]:
+    """Lend an empty folder; once it is written, it replaces the latest checkpoint as a whole."""
     part = folder / "checkpoints" / "part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    return part
-
-
-def keep_checkpoint(part: Path, episode: int) -> None:
-    """Make what was written the latest checkpoint, whole or not at all; drop those before."""
+    yield part
     before = list(part.parent.glob("episode-*[0-9]"))
     part.rename(part.with_name(f"episode-{episode:06d}"))
     for old in before:

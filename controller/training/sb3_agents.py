@@ -26,6 +26,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from controller.agents import checkpoint
 from controller.agents.d3pg import D3pgConfig, rate_scale
 from controller.agents.learner import Learner
 from controller.agents.networks import ACTION_DIM, SlotSizes
@@ -48,7 +49,7 @@ class Sb3Agent(Learner):
             self._agent = _KINDS[kind](
                 "MlpPolicy",
                 _Spaces(sizes),
-                learning_rate=self._learning_rate,
+                learning_rate=lambda scale: config.critic_learning_rate * scale,
                 buffer_size=1,  # never filled: update is given its minibatch
                 tau=config.tau,
                 gamma=config.discount,
@@ -100,12 +101,11 @@ class Sb3Agent(Learner):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, moments, the number of updates and the generator's state by name."""
-        return {
-            **_leaves(self._agent.get_parameters()),
-            **self._entropy(),
-            "num_updates": torch.tensor(self._agent._n_updates),
-            "randomness": self._randomness,
-        }
+        parameters = checkpoint.flat(self._agent.get_parameters())
+        found = {name: value for name, value in parameters.items() if isinstance(value, Tensor)}
+        found["num_updates"] = torch.tensor(self._agent._n_updates)
+        found["randomness"] = self._randomness
+        return found | self._entropy()
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         found = dict(tensors)
@@ -113,15 +113,12 @@ class Sb3Agent(Learner):
         self._agent._n_updates = int(found.pop("num_updates"))
         for name, tensor in self._entropy().items():
             tensor.data.copy_(found.pop(name))
-        self._agent.set_parameters(_with_leaves(self._agent.get_parameters(), found))
+        self._agent.set_parameters(_with_tensors(self._agent.get_parameters(), found))
 
     def _entropy(self) -> dict[str, Tensor]:
         """SAC's learnt coefficient, which its parameters leave out."""
         coefficient = getattr(self._agent, "log_ent_coef", None)
         return {} if coefficient is None else {"log_ent_coef": coefficient}
-
-    def _learning_rate(self, scale: float) -> float:
-        return self._config.critic_learning_rate * scale
 
     @contextlib.contextmanager
     def _own_randomness(self) -> Iterator[None]:
@@ -136,7 +133,7 @@ class Sb3Agent(Learner):
 
 
 class _Spaces(gymnasium.Env[Features, Features]):
-    """What their agent is told of the slots: ``SlotEnvironment``'s spaces."""
+    """What their agent knows of the slots: ``SlotEnvironment``'s spaces."""
 
     def __init__(self, sizes: SlotSizes) -> None:
         width = sizes.num_users * sizes.user_dim + sizes.context_dim
@@ -159,28 +156,19 @@ def _flat(minibatch: Mapping[str, Tensor], prefix: str) -> Tensor:
     return torch.cat([users.flatten(1), context], dim=1)
 
 
-def _leaves(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
-    """Return the tensors of nested mappings by path; an optimiser's options are left out."""
-    found: dict[str, Tensor] = {}
-    for key, value in tree.items():
-        if isinstance(value, Tensor):
-            found[f"{prefix}{key}"] = value
-        elif isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{key}/")
-    return found
-
-
-def _with_leaves(tree: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return their parameters with what ``_leaves`` took from others."""
-    new: dict[str, Any] = {
-        name: {**value, "state": {}} if "param_groups" in value else {}
-        for name, value in tree.items()
-    }
-    for path, tensor in leaves.items():
-        name, *inner = path.split("/")
-        if len(inner) == 1:
-            new[name][inner[0]] = tensor
-        else:
-            _, index, key = inner
-            new[name]["state"].setdefault(int(index), {})[key] = tensor
+def _with_tensors(tree: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return their parameters with others' tensors, which are named as ``checkpoint.flat`` does."""
+    new: dict[str, Any] = {}
+    for name, value in tree.items():
+        start = f"{name}."
+        own = {
+            path.removeprefix(start): tensors[path] for path in tensors if path.startswith(start)
+        }
+        new[name] = own
+        if "param_groups" in value:  # of an optimiser: "state.INDEX.KEY"
+            state: dict[int, dict[str, Tensor]] = {}
+            for path, tensor in own.items():
+                _, index, key = path.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+            new[name] = {**value, "state": state}
     return new

@@ -7,7 +7,6 @@ needs no simulator's state.
 
 import contextlib
 import copy
-import functools
 import logging
 import time
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from rich.console import Console
 
 from controller.cell import scenario as scenarios
-from controller.cell.dynamics import ModelTable
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.simulator import Simulator
-from controller.policies.scores import EvaluationEpisode, ReferenceScores
+from controller.policies.evaluation import EvaluationSuite
 from controller.training import run_folder as records
 from controller.training.learned_policy import LearnedPolicy
 from controller.training.metrics import JsonLines, Metrics, TensorBoard
@@ -38,16 +35,14 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT = Path("train-default.toml")
 _EVALUATION_SEED = 1_000_000
-"""Of the episode that evaluations during a training share; ``evaluate`` takes others."""
+"""Of the episode that a training run's evaluations share; ``evaluate`` takes others."""
 
 
 class Progress:
-    """One line: where the training is, how it does, and how long it still takes."""
+    """One line: where the training run is, how it does, and how long it still takes."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._line = StatusLine(self._console)
-        self._score = ""
+        self.line, self._score = StatusLine(), ""
 
     def begin(self, num_done: int, num_frames: int) -> None:
         """Start the clock at a frame of so many."""
@@ -60,15 +55,11 @@ class Progress:
             self._score = f", score {row['evaluation/score']:.3f}"
         spent_s = time.perf_counter() - self._began_s
         left_s = (self._num_frames - num_done) * spent_s / (num_done - self._first)
-        self._line.show(
+        self.line.show(
             f"frame {num_done}/{self._num_frames}, {time_left(left_s)}: "
             f"utility {row['train/utility']:.4f}, hits {row['train/hit_frac']:.0%}{self._score}",
             is_due=num_done == self._num_frames,
         )
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        self._console.print(text, markup=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,13 +75,13 @@ class Train:
     """TOML file: a path, or the name of a shipped one (train-default.toml); its fields are the
     options below."""
     resume: Path | None
-    """Folder of a training run to go on with; what it was told are the defaults then."""
+    """Folder of a training run to go on with; its own settings are the defaults then."""
     settings: Settings[TrainConfig]
     """The file."""
 
     @classmethod
     def from_file(cls, config: Path | None = None, resume: Path | None = None) -> Self:
-        """Read the file, or what the training run to go on with was told."""
+        """Read the file, or the settings of the training run to go on with."""
         if resume and not config:
             return cls(config=config, resume=resume, settings=records.read_config(resume))
         settings = configs.load(config or _DEFAULT, TrainConfig, "controller/configs")
@@ -104,7 +95,8 @@ class Train:
         logs.setup("INFO", folder / "events.log")
         progress = Progress()
         train(config, scenario, folder, progress)
-        progress.say(f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}")
+        done = f"trained; evaluate it: python -m controller evaluate --checkpoint {folder}"
+        progress.line.show(done, is_due=True)
         return 0
 
     def _scenario(self) -> ScenarioConfig:
@@ -119,11 +111,12 @@ class Train:
 def _check(config: TrainConfig, scenario: ScenarioConfig) -> None:
     """Refuse what could not be trained, before there is a folder."""
     scenarios.read_models(scenario)
-    learning, rows = config.learning, config.num_envs * scenario.num_nodes
-    if min(learning.caching_replay, learning.allocation_replay) < rows:
+    learning, at_once = config.learning, config.num_envs * scenario.num_nodes
+    if min(learning.caching_replay, learning.allocation_replay) < at_once:
         raise ConfigError(
             f"{config.num_envs} environments of {scenario.num_nodes} nodes need replays of at "
-            f"least {rows} rows, got {learning.caching_replay} and {learning.allocation_replay}"
+            f"least {at_once} transitions, got {learning.caching_replay} and "
+            f"{learning.allocation_replay}"
         )
 
 
@@ -143,14 +136,17 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
     checkpoint = records.latest_checkpoint(folder)
     if checkpoint:
         learner.load(checkpoint, identity)
-    evaluation = _Evaluation(config, scenario, table)
     progress.begin(learner.num_frames, config.num_episodes * scenario.num_frames)
+    suite = None
+    if config.evaluate_every:
+        suite = EvaluationSuite(scenario, seeds=[_EVALUATION_SEED], num_envs=config.evaluation_envs)
     with (
         contextlib.closing(JsonLines(folder / "metrics.jsonl", learner.num_frames)) as lines,
         contextlib.closing(TensorBoard(folder / "tensorboard", learner.num_frames)) as board,
     ):
         for episode in range(learner.num_frames // scenario.num_frames, config.num_episodes):
             seed = int(stream(config.seed, f"episode {episode}").integers(2**62))
+            num_done = episode + 1
             simulator = Simulator(
                 scenario,
                 table,
@@ -159,45 +155,26 @@ def train(config: TrainConfig, scenario: ScenarioConfig, folder: Path, progress:
                 are_loads_free=config.are_loads_free,
             )
             for row in learner.learn_episode(simulator):
-                if simulator.is_over and evaluation.is_due(episode):
-                    row |= evaluation.of(learner)
-                    logger.info("episode %d: score %.4f", episode + 1, row["evaluation/score"])
+                if suite and simulator.is_over and num_done % config.evaluate_every == 0:
+                    row |= _evaluated(learner, suite)
+                    logger.info("episode %d: score %.4f", num_done, row["evaluation/score"])
                 lines.write(learner.num_frames, row)
                 board.write(learner.num_frames, row)
                 progress.show(learner.num_frames, row)
-            num_done = episode + 1
             if num_done % config.checkpoint_every == 0 or num_done == config.num_episodes:
-                part = records.new_checkpoint(folder)
-                learner.save(part, identity)
-                records.keep_checkpoint(part, num_done)
+                with records.new_checkpoint(folder, num_done) as part:
+                    learner.save(part, identity)
                 logger.info("checkpoint after episode %d of %d", num_done, config.num_episodes)
 
 
-class _Evaluation:
-    """The policy without exploration, always on the same episode; learning does not notice it."""
-
-    def __init__(self, config: TrainConfig, scenario: ScenarioConfig, table: ModelTable) -> None:
-        self._every = config.evaluate_every
-        self._episode = EvaluationEpisode(
-            scenario, table, num_envs=config.evaluation_envs, seed=_EVALUATION_SEED
-        )
-
-    def is_due(self, episode: int) -> bool:
-        """Return whether an evaluation follows this episode."""
-        return self._every > 0 and (episode + 1) % self._every == 0
-
-    def of(self, learner: TwoTimescale) -> Metrics:
-        """Return the metrics of the policy as it is now."""
-        policy = copy.deepcopy(LearnedPolicy(learner.caching, learner.allocation))
-        whole = self._episode.measure(policy)
-        allocation = self._episode.measure_allocation(policy.decide_allocations)
-        return {
-            "evaluation/utility": whole.utility,
-            "evaluation/hit_frac": whole.hit_frac,
-            "evaluation/score": self._yardsticks.score(whole.utility),
-            "evaluation/allocation_score": self._yardsticks.allocation_score(allocation.utility),
-        }
-
-    @functools.cached_property
-    def _yardsticks(self) -> ReferenceScores:
-        return self._episode.reference_scores()
+def _evaluated(learner: TwoTimescale, suite: EvaluationSuite) -> Metrics:
+    """Return the metrics of the policy without exploration; learning does not notice it."""
+    policy = copy.deepcopy(LearnedPolicy(learner.caching, learner.allocation))
+    whole = suite.rate("t2drl", lambda _: policy)
+    allocation = suite.rate_allocation("t2drl", lambda _: policy.decide_allocations)
+    return {
+        "evaluation/utility": whole.mean("utility"),
+        "evaluation/hit_frac": whole.mean("hit_frac"),
+        "evaluation/score": whole.score,
+        "evaluation/allocation_score": allocation.score,
+    }

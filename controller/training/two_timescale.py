@@ -28,6 +28,7 @@ import numpy as np
 from controller.agents import checkpoint
 from controller.agents.d3pg import D3pgConfig
 from controller.agents.ddqn import DdqnConfig
+from controller.agents.learner import Learner
 from controller.agents.replay import Replay
 from controller.cell.dynamics import Array, ModelTable
 from controller.cell.scenario import ScenarioConfig
@@ -37,7 +38,6 @@ from controller.training.learned_policy import (
     AllocationAgent,
     AllocationAgentKind,
     AllocationDecision,
-    AnyLearner,
     CachingAgent,
 )
 from controller.training.metrics import Metrics
@@ -170,12 +170,7 @@ class TwoTimescale:
         checkpoint.write(folder / "learning", {}, identity, state)
 
     def load(self, folder: Path, identity: Mapping[str, Any]) -> None:
-        """Become what was saved: the next episode goes on as if learning had never stopped.
-
-        Raises:
-            ConfigError: missing or damaged files, or those of another scenario or configuration;
-                the message names both sides.
-        """
+        """Become what was saved, to go on as if never stopped; raises as ``checkpoint.read``."""
         state = checkpoint.read(folder / "learning", identity)[1]
         for name, part in self._parts().items():
             part.load(folder / name)
@@ -183,7 +178,7 @@ class TwoTimescale:
         self._frame_reward = Normaliser(**state["frame_reward"])
         self._user_reward = Normaliser(**state["user_reward"])
 
-    def _parts(self) -> dict[str, "AnyLearner | Replay"]:
+    def _parts(self) -> dict[str, Learner | Replay]:
         return {
             "caching": self.caching.agent,
             "allocation": self.allocation.agent,
@@ -193,7 +188,7 @@ class TwoTimescale:
 
 
 def _learn(
-    agent: AnyLearner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
+    agent: Learner, replay: Replay, scale: Normaliser, *, num_updates: int, minibatch: int
 ) -> Metrics:
     """Return the mean metrics of so many updates; none where too little is stored."""
     if len(replay) < minibatch:

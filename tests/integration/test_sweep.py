@@ -1,7 +1,6 @@
 """Studies as users run them, on a tiny synthetic scenario: each run once, whatever happens."""
 
 import dataclasses
-import json
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 
 from controller import __main__ as command
 from controller.studies import sweep
-from controller.studies.results import BASELINES, CellRecord, read
+from controller.studies.results import BASELINES, CellRecord, CurvePoint, read
 from controller.studies.study import Cell, StudyConfig, cells
 from controller.training import train
 from protos import config as configs
@@ -115,11 +114,11 @@ def test_a_training_run_that_was_stopped_goes_on_to_the_same_scores(file):
     half = dataclasses.replace(cell.config, num_episodes=1)
     stopped = file.parent / "runs" / "stopped" / cell.name
     sweep.run_folder.describe(folder_of(stopped), cell.config, cell.suite.scenario)
-    recorder = sweep.CurveRecorder(stopped / "curve.jsonl", cell.suite.scenario.num_frames)
+    recorder = sweep.CurveRecorder(stopped / "curve.json", cell.suite.scenario.num_frames)
     train.train(half, cell.suite.scenario, stopped, recorder)
-    lost = {"episode": 2, "cpu_s": 9.0, "score": 0.0, "allocation_score": 0.0}
-    with (stopped / "curve.jsonl").open("a") as stream:
-        stream.write(json.dumps(lost) + "\n")  # evaluated, then lost before the checkpoint
+    lost = CurvePoint(episode=2, cpu_s=9.0, score=0.0, allocation_score=0.0)
+    # evaluated, then lost before the checkpoint
+    configs.write_json(stopped / "curve.json", [*recorder.curve, lost])
     resumed = sweep.run_cell(cell, "stopped")
 
     assert scores(resumed) == scores(whole)
@@ -159,4 +158,4 @@ def test_wrong_usage_ends_with_2_and_a_reason(file, capsys):
     assert "shipped with the program: " in capsys.readouterr().err
     file.write_text(file.read_text().replace("num_envs = 4", "num_envs = 0"))
     assert command.main(["sweep", "--config", str(file)]) == 2
-    assert "num_envs must be >= 1, got 0" in capsys.readouterr().err
+    assert "num_envs must be > 0, got 0" in capsys.readouterr().err

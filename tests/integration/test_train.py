@@ -116,9 +116,12 @@ def test_a_training_runs_goes_on_and_is_rated_beside_the_baselines(training, tmp
     ("arguments", "complaint"),
     [
         (["train", "--config", "none.toml"], "shipped with the program"),
-        (["train", "--num-envs", "0"], "num_envs must be >= 1, got 0"),
+        (["train", "--num-envs", "0"], "num_envs must be > 0, got 0"),
         (["train", "--scenario", "none"], "shipped with the program: default.toml"),
-        (["train", "--learning.caching-replay", "9"], "replays of at least 64 rows, got 9 and"),
+        (
+            ["train", "--learning.caching-replay", "9"],
+            "replays of at least 64 transitions, got 9 and",
+        ),
         (["train", "--resume", "/none"], "cannot read /none/config.json: No such file"),
         (["evaluate", "--checkpoint", "/none"], "cannot read /none/scenario.json: No such file"),
         (["evaluate"], "Missing from python -m controller evaluate: --checkpoint"),

@@ -62,7 +62,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
     features = np.ones((16, 1), np.float32)
 
     for _ in range(500):
-        subset = agent.act(features, explore=True)
+        subset = agent.choose(features, explore=True)
         replay.add(
             {
                 "features": features,
@@ -74,7 +74,7 @@ def test_a_sequence_of_small_decisions_finds_the_best_subset():
         )
         agent.update(replay.sample(32))
 
-    assert agent.act(features[:1], explore=False)[0].tolist() == best.tolist()
+    assert agent.choose(features[:1], explore=False)[0].tolist() == best.tolist()
 
 
 def test_a_frames_small_decisions_earn_its_reward_once_and_lead_to_the_next_frame():

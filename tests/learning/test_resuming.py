@@ -82,7 +82,7 @@ class Sequences:
 
     def step(self, rng: np.random.Generator) -> dict[str, float]:
         features = rng.standard_normal((2, ENVS, 3), dtype=np.float32)
-        subset = self.agent.act(features[0], explore=True)
+        subset = self.agent.choose(features[0], explore=True)
         self.replay.add(
             {
                 "features": features[0],

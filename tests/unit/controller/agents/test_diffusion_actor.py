@@ -48,7 +48,7 @@ def test_one_transition_is_that_computed_by_hand():
 
 
 def test_the_last_transition_returns_the_clean_action():
-    x = reverse_transition(torch.tensor([2.0]), torch.tensor([0.5]), None, TWO, 0)
+    x = reverse_transition(torch.tensor([2.0]), torch.tensor([0.5]), torch.tensor([1.0]), TWO, 0)
 
     assert x.item() == pytest.approx(0.5)
 
@@ -61,7 +61,7 @@ def test_the_chain_is_its_transitions_one_after_the_other():
 
     x = reverse_transition(noise[0], torch.tanh(noise[0] + 2), noise[1], schedule, 2)
     x = reverse_transition(x, torch.tanh(x + 1), noise[2], schedule, 1)
-    torch.testing.assert_close(action, reverse_transition(x, torch.tanh(x), None, schedule, 0))
+    torch.testing.assert_close(action, reverse_transition(x, torch.tanh(x), noise[0], schedule, 0))
 
 
 @pytest.mark.parametrize("parametrisation", ["clean", "noise"])

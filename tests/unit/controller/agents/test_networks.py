@@ -6,11 +6,11 @@ import torch
 
 from controller.agents.networks import (
     NetConfig,
-    QNet,
     SlotSizes,
     build_actor,
     build_critic,
     draw_weights,
+    mlp,
     slot_of,
 )
 
@@ -82,11 +82,11 @@ def test_weights_are_those_of_the_generator_and_of_nothing_else(architecture, ki
 
 
 def test_weights_lie_within_one_over_the_root_of_the_fan_in():
-    before, net = torch.get_rng_state(), QNet(16, 5, 100)
+    before, net = torch.get_rng_state(), mlp(16, 100, 5)
     draw_weights(net, np.random.default_rng(0))
 
-    assert 0.9 * 16**-0.5 < net.first.weight.abs().max() <= 16**-0.5
-    assert 0.9 * 100**-0.5 < net.second.weight.abs().max() <= 100**-0.5
+    assert 0.9 * 16**-0.5 < net[0].weight.abs().max() <= 16**-0.5
+    assert 0.9 * 100**-0.5 < net[2].weight.abs().max() <= 100**-0.5
     assert torch.equal(torch.get_rng_state(), before)  # no global generator drew them
 
 

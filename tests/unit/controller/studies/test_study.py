@@ -120,7 +120,7 @@ def test_a_cell_that_is_read_again_has_its_key_also_when_options_were_added_mean
     ("grid", "complaint"),
     [
         ({"learning.allocation.nets.actr": ("mlp",)}, "unknown key .*actr.*did you mean 'actor'"),
-        ({"num_envs": (0,)}, "num_envs must be >= 1, got 0"),
+        ({"num_envs": (0,)}, "num_envs must be > 0, got 0"),
         ({"seed.more": (1,)}, "'seed.more' names nothing of a TrainConfig"),
         ({"scenario": ("nowhere",)}, "there is no file nowhere.toml"),
     ],

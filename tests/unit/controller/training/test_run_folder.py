@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -65,16 +66,17 @@ def test_the_identity_leaves_out_how_long_and_where_to(tmp_path):
 
 def test_a_checkpoint_replaces_the_one_before_once_it_is_whole(tmp_path):
     for episode in (2, 10):
-        part = records.new_checkpoint(tmp_path)
-        (part / "file").write_text(str(episode))
-        records.keep_checkpoint(part, episode)
-    torn = records.new_checkpoint(tmp_path)
-    (torn / "file").write_text("torn")
+        with records.new_checkpoint(tmp_path, episode) as part:
+            (part / "file").write_text(str(episode))
+    with contextlib.suppress(KeyboardInterrupt), records.new_checkpoint(tmp_path, 11) as torn:
+        (torn / "file").write_text("torn")
+        raise KeyboardInterrupt
 
     latest = records.latest_checkpoint(tmp_path)
     assert (latest / "file").read_text() == "10"
     assert [path.name for path in (tmp_path / "checkpoints").glob("episode-*")] == [latest.name]
-    assert not list(records.new_checkpoint(tmp_path).iterdir())
+    with records.new_checkpoint(tmp_path, 12) as part:
+        assert not list(part.iterdir())
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"num_episodes": 1}', "[]"])
@@ -88,7 +90,7 @@ def test_another_folder_is_refused_by_name(tmp_path, content):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"num_envs": 0}, "num_envs must be >= 1, got 0"),
+        ({"num_envs": 0}, "num_envs must be > 0, got 0"),
         ({"evaluate_every": -1}, "evaluate_every must be >= 0, got -1"),
     ],
 )
