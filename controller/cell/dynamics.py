@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from controller.cell.config import UtilityConfig
 from profiling import curves
-from profiling.records import ModelProfile, Profile
+from profiling.records import Profile
 from protos.config import ConfigError
 from protos.messages import Timings
 
@@ -103,13 +103,9 @@ def model_curves(profile: Profile, model_id: str) -> ModelCurves:
         overhead_s=max(latency.b2.value, 0.0),
         image_bytes=model.image_bytes,
         resident_bytes=model.resident_bytes,
-        load_s=_load_s(model),
+        load_s=model.load_warm_s or model.load_cold_s,
         max_num_steps=model.max_num_steps,
     )
-
-
-def _load_s(model: ModelProfile) -> float:
-    return model.load_warm_s if model.load_warm_s > 0 else model.load_cold_s
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -133,14 +129,10 @@ class ModelTable:
 def model_table(models: Sequence[ModelCurves], max_num_steps: int) -> ModelTable:
     """Return models as arrays; nobody gives an image more than ``max_num_steps``."""
     limits = [min(model.max_num_steps, max_num_steps) for model in models]
+    names = ("curve", "step_s", "overhead_s", "image_bytes", "resident_bytes", "load_s")
     return ModelTable(
+        **{name: np.array([getattr(model, name) for model in models]) for name in names},
         model_ids=tuple(model.model_id for model in models),
-        curve=np.array([model.curve for model in models]),
-        step_s=np.array([model.step_s for model in models]),
-        overhead_s=np.array([model.overhead_s for model in models]),
-        image_bytes=np.array([model.image_bytes for model in models]),
-        resident_bytes=np.array([model.resident_bytes for model in models]),
-        load_s=np.array([model.load_s for model in models]),
         max_num_steps=np.array(limits),
         quality=np.array([[m.quality(steps) for steps in range(max(limits) + 1)] for m in models]),
     )

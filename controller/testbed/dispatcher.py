@@ -117,9 +117,7 @@ class Dispatcher:
             yield self._grant_again(submission)
             return
         self._open(submission)
-        rejection = self._refusal(submission)
-        if rejection:
-            self._close(submission.request_id, "rejected", rejection.detail)
+        if rejection := self._refusal(submission):
             yield rejection
             return
         pending = _Pending(
@@ -180,18 +178,21 @@ class Dispatcher:
                 self._registry.cloud(submission.model_id) if node == MISS else observed.edges[node]
             )
             if not node_id:
-                answer: Grant | Rejection = self._no_node(submission)
-            else:
-                share, gain = allocation.shares[0, index], observed.arrays.gains[0, index]
-                answer = self._grant(
-                    submission,
-                    node_id,
-                    int(allocation.num_steps[0, index]),
-                    down_bps=float(self._cell.downlink_bps(share, gain)),
-                    up_bps=float(self._cell.uplink_bps(share, gain)),
-                    num_tries=1,
-                )
-            pending.answer.set_result(answer)
+                served = f"no living node serves {submission.model_id!r}"
+                detail = f"{served}: no edge node holds it, no cloud answers"
+                rejection = self._reject(submission, RejectionReason.NO_NODE, detail)
+                pending.answer.set_result(rejection)
+                continue
+            share, gain = allocation.shares[0, index], observed.arrays.gains[0, index]
+            grant = self._grant(
+                submission,
+                node_id,
+                int(allocation.num_steps[0, index]),
+                down_bps=float(self._cell.downlink_bps(share, gain)),
+                up_bps=float(self._cell.uplink_bps(share, gain)),
+                num_tries=1,
+            )
+            pending.answer.set_result(grant)
 
     def report(self, outcome: Outcome) -> None:
         """Close a granted request as its user says it ended.
@@ -249,13 +250,10 @@ class Dispatcher:
     def end(self) -> None:
         """Take no more requests; who still waits is rejected."""
         self._is_over = True
-        for pending in list(self._pending.values()):
-            name = pending.submission.request_id
-            rejection = Rejection(
-                reason=RejectionReason.RUN_ENDED, detail="the run ended before a slot answered"
-            )
-            del self._pending[name]
-            self._close(name, "rejected", rejection.detail)
+        pending_requests, self._pending = self._pending, {}
+        for pending in pending_requests.values():
+            detail = "the run ended before a slot answered"
+            rejection = self._reject(pending.submission, RejectionReason.RUN_ENDED, detail)
             if not pending.answer.done():
                 pending.answer.set_result(rejection)
 
@@ -302,6 +300,10 @@ class Dispatcher:
             detail = f"the queue is full: max_pending {limit}, got {len(self._pending)}"
         else:
             return None
+        return self._reject(submission, reason, detail)
+
+    def _reject(self, submission: Submission, reason: RejectionReason, detail: str) -> Rejection:
+        self._close(submission.request_id, "rejected", detail)
         return Rejection(reason=reason, detail=detail)
 
     def _gain(self, user_id: str) -> float:
@@ -341,8 +343,9 @@ class Dispatcher:
             upload_rate_bps=max(up_bps, MIN_RATE_BPS),
             ticket=tickets.issue(claims, self._secret),
         )
+        expired = f"the grant at {node_id} expired: no report within {life_s:g} s"
         expiry = asyncio.get_running_loop().call_later(
-            life_s, self._expire, submission.request_id, node_id
+            life_s, self._close, submission.request_id, "failed", expired
         )
         self._granted[submission.request_id] = _Granted(submission, grant, num_tries, expiry)
         self._log.update(
@@ -382,18 +385,6 @@ class Dispatcher:
             down_bps=granted.grant.rate_bps,
             up_bps=granted.grant.upload_rate_bps,
             num_tries=granted.num_tries + 1,
-        )
-
-    def _no_node(self, submission: Submission) -> Rejection:
-        model_id = submission.model_id
-        detail = f"no living node serves {model_id!r}: no edge node holds it, no cloud answers"
-        self._close(submission.request_id, "rejected", detail)
-        return Rejection(reason=RejectionReason.NO_NODE, detail=detail)
-
-    def _expire(self, request_id: str, node_id: str) -> None:
-        life_s = self._config.deadlines.grant_s
-        self._close(
-            request_id, "failed", f"the grant at {node_id} expired: no report within {life_s:g} s"
         )
 
     def _close(self, request_id: str, status: Ending, reason: str, **values: object) -> None:
