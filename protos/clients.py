@@ -4,7 +4,6 @@ Responsible for channels, deadlines and conversion. Not: retries, and what an an
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
@@ -47,12 +46,7 @@ class _Client:
         self._stub = self._make_stub(self._channel)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
 
     async def _call(self, name: str, request: Message, deadline_s: float | None = None) -> Any:
