@@ -121,14 +121,16 @@ class Loader:
         known = self._shelf.get(entry.model_id)
         if known and known.weights.is_readable:
             try:
-                block = await self._own_thread.call(self.guarded, entry, _read, entry, known)
+                block = await self._own_thread.call(
+                    self.guarded, entry, _read, entry, known.weights
+                )
             except ModelLoadError as error:
                 logger.info("%s is built anew: %s", entry.model_id, error)
                 del self._shelf[entry.model_id]
             else:
                 return known, block
         built = await self._device_thread.call(self.guarded, entry, self._build, entry)
-        block = await self._own_thread.call(self.guarded, entry, _taken, built)
+        block = await self._own_thread.call(self.guarded, entry, built.weights.take)
         self._shelf[entry.model_id] = built
         return built, block
 
@@ -182,17 +184,9 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _read(entry: Entry, built: Built) -> Tensor:
+def _read(entry: Entry, weights: Weights) -> Tensor:
     entry.check()
-    block = blank(built.weights.num_bytes)
-    built.weights.read(block)
-    return block
-
-
-def _taken(built: Built) -> Tensor:
-    block = blank(built.weights.num_bytes)
-    built.weights.take(block)
-    return block
+    return weights.read()
 
 
 def _pin(block: Tensor) -> None:

@@ -47,21 +47,14 @@ def stored(folder: Path, variant: str = "") -> dict[str, Stored]:
         variant: as in "model.fp16.safetensors"; empty: the files without one, or of several.
     """
     files = sorted(folder.glob(f"*.{variant}*.safetensors" if variant else "*.safetensors"))
-    return {name: one for file in files for name, one in _tensors(file).items()}
-
-
-def _tensors(file: Path) -> dict[str, Stored]:
-    data_begin, entries = header(file)
-    return {
-        name: Stored(
-            file=file,
-            begin=data_begin + entry["data_offsets"][0],
-            dtype=_DTYPES[entry["dtype"]],
-            shape=tuple(entry["shape"]),
-        )
-        for name, entry in entries.items()
-        if entry["dtype"] in _DTYPES
-    }
+    found = {}
+    for file in files:
+        data_begin, entries = header(file)
+        for name, entry in entries.items():
+            if dtype := _DTYPES.get(entry["dtype"]):
+                begin = data_begin + entry["data_offsets"][0]
+                found[name] = Stored(file, begin, dtype, tuple(entry["shape"]))
+    return found
 
 
 def read(wanted: Iterable[tuple[Stored, Tensor]]) -> None:
