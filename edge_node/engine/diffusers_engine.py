@@ -67,19 +67,16 @@ class DiffusersEngine:
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
         keep_freed()
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
+        has_cuda = torch.cuda.is_available()
+        own = "cuda" if has_cuda else "cpu"
+        self._device = torch.device(own if config.device == "auto" else config.device)
+        if self._device.type == "cuda" and not has_cuda:
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
+        self._config = config
         self._dtype = getattr(torch, config.dtype)
-        self._max_batch_size = config.max_batch_size
-        self._is_compiled = config.is_compiled
         self._models: dict[str, Model] = {}
         self._batch_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
-        self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
         self._loader = Loader(
@@ -119,7 +116,7 @@ class DiffusersEngine:
             await self._guarded(entry, self._install, entry.model_id, built.weights, block)
             if entry.model_id not in self._batch_limits:
                 await self._measure(built.model, entry)
-            await self.thread.call(self._open, entry.model_id, built.model)
+            await self.thread.call(self._models.update, {entry.model_id: built.model})
         except BaseException:  # a cancelled call was made to its end too
             await self.evict(entry.model_id)
             raise
@@ -166,8 +163,8 @@ class DiffusersEngine:
         async def call_s(batch_size: int) -> float:
             return await self._guarded(entry, batch_limit.call_s, model, one, batch_size)
 
-        limit = self._max_batch_size or await batch_limit.measured(call_s)
-        if self._is_compiled:
+        limit = self._config.max_batch_size or await batch_limit.measured(call_s)
+        if self._config.is_compiled:
             for size in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
                 await call_s(size)
         if self._device.type == "cuda":
@@ -181,7 +178,7 @@ class DiffusersEngine:
 
     def _begin(self) -> None:
         torch.get_num_threads()  # else a thread's first computation takes what another one has set
-        torch.set_num_threads(self._num_threads or _useful_threads())
+        torch.set_num_threads(self._config.num_threads or _useful_threads())
 
     def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> None:
         model = self._models.get(job.model_id)
@@ -285,17 +282,12 @@ class DiffusersEngine:
         self._installed[model_id] = (weights, block)
         weights.install(block)
 
-    def _open(self, model_id: str, model: Model) -> None:
-        """Let requests of a model join."""
-        self._models[model_id] = model
-
     def _evict(self, model_id: str) -> Tensor | None:
         """Take a model's block from its nets, and return it."""
         self._models.pop(model_id, None)
-        if model_id not in self._installed:
-            return None
-        weights, block = self._installed.pop(model_id)
-        weights.install(None)
+        weights, block = self._installed.pop(model_id, (None, None))
+        if weights:
+            weights.install(None)
         return block
 
 
