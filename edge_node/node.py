@@ -20,12 +20,7 @@ from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
 from edge_node.engine.interface import Engine, Job, Started, StepDone, as_image, png
 from edge_node.telemetry import TelemetryReader
-from protos.errors import (
-    DuplicateRequestError,
-    InvalidRequestError,
-    NodeDownError,
-    OverloadedError,
-)
+from protos.errors import DuplicateRequestError, InvalidRequestError, NodeDownError, OverloadedError
 from protos.messages import (
     Accepted,
     Done,
