@@ -55,9 +55,8 @@ def read(image: np.ndarray, style: Style = "plain") -> Reading | None:
     k = len(image) // scenes.IMAGE_PX
     pixels = image.reshape(scenes.IMAGE_PX, k, scenes.IMAGE_PX, k, 3).mean(axis=(1, 3))
     pixels = pixels.astype(np.float32)
-    border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
-    border = np.concatenate([border, pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)])
-    ground = np.median(border, axis=0)
+    sides = pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]
+    ground = np.median(np.concatenate([side.reshape(-1, 3) for side in sides]), axis=0)
     mask = np.linalg.norm(pixels - ground, axis=-1) > OBJECT_DISTANCE[style]
     labels, count = ndimage.label(mask)
     objects = []
@@ -82,10 +81,9 @@ def matches(image: np.ndarray, scene: scenes.Scene, style: Style = "plain") -> b
         return len(reading.objects) == 1 and _is_single(reading.objects[0], scene)
     if len(reading.objects) != 2:
         return False
+    shown = scene.first, scene.second, scene.relation
     return any(
-        _thing(first) == scene.first
-        and _thing(second) == scene.second
-        and _relation(first, second) == scene.relation
+        (_thing(first), _thing(second), _relation(first, second)) == shown
         for first, second in (reading.objects, reading.objects[::-1])
     )
 
@@ -104,9 +102,8 @@ def _read_object(
         component = component & (contrast > EDGE_FRAC * np.percentile(contrast[component], 90))
     if component.sum() < MIN_AREA_PX:
         return None
-    rows, columns = np.flatnonzero(component.any(axis=1)), np.flatnonzero(component.any(axis=0))
-    top, bottom = rows[0], rows[-1] + 1
-    left, right = columns[0], columns[-1] + 1
+    [(rows, columns)] = ndimage.find_objects(component.astype(int))
+    top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
     x, y = (left + right) / 2, (top + bottom) / 2
     radius = (bottom - top + right - left) / 4
     overlaps = {

@@ -109,6 +109,11 @@ VARIANTS = {
 }
 
 
+def variant_of(model: str) -> Variant:
+    """Return what a model draws and learns from; those that learn from ``scene-base`` are alike."""
+    return VARIANTS.get(model, VARIANTS["scene-base"])
+
+
 def build(channels: tuple[int, ...], image_px: int = scenes.IMAGE_PX) -> UNet2DConditionModel:
     """Return an untrained denoiser."""
     return UNet2DConditionModel(

@@ -191,11 +191,10 @@ def _text_embedding(net: CLIPModel, ids: Tensor) -> Tensor:
 
 
 def _fit(pixels: Tensor) -> Tensor:
-    if pixels.shape[-2:] == (scenes.IMAGE_PX, scenes.IMAGE_PX):
+    size = scenes.IMAGE_PX, scenes.IMAGE_PX
+    if pixels.shape[-2:] == size:
         return pixels
-    return functional.interpolate(
-        pixels, (scenes.IMAGE_PX, scenes.IMAGE_PX), mode="bilinear", antialias=True
-    )
+    return functional.interpolate(pixels, size, mode="bilinear", antialias=True)
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -170,10 +170,8 @@ class Trainer:
             self._autoencoder()
         vae = AutoencoderTiny.from_pretrained(folder, dtype=torch.float32)
         if variant.style != "plain":
-            restyling, loss_at = (
-                autoencoder.Restyling(vae),
-                autoencoder.style_loss_at(variant.style),
-            )
+            restyling = autoencoder.Restyling(vae)
+            loss_at = autoencoder.style_loss_at(variant.style)
             recipe = self._recipe(autoencoder.STYLE_RECIPE)
             vae = fit(restyling, loss_at, recipe, work / f"{model}-autoencoder")[0].net
         vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
@@ -224,11 +222,8 @@ def _count(net: nn.Module) -> int:
 def _data(model: str) -> str:
     if model in ("autoencoder", "judge"):
         return "rendered scenes, train split, fresh ones each update"
-    variant = denoiser.VARIANTS.get(model, denoiser.VARIANTS["scene-base"])
-    return (
-        f"{variant.num_scenes:,} rendered scenes, train split, encoded once with seed "
-        f"{denoiser.DATA_SEED}"
-    )
+    count = denoiser.variant_of(model).num_scenes
+    return f"{count:,} rendered scenes, train split, encoded once with seed {denoiser.DATA_SEED}"
 
 
 def main() -> int:
