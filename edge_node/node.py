@@ -18,7 +18,7 @@ from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
-from edge_node.engine.interface import Engine, Job, Started, StepDone, as_image, png
+from edge_node.engine.interface import Engine, Started, StepDone, as_image, png
 from edge_node.telemetry import TelemetryReader
 from protos.errors import DuplicateRequestError, InvalidRequestError, NodeDownError, OverloadedError
 from protos.messages import (
@@ -102,7 +102,15 @@ class Node:
                 *(job.model_id, job.num_steps, timings.generate_s),
                 extra={"request_id": job.request_id, "node_id": self.config.node_id},
             )
-            yield _done(job, data, timings, energy_j)
+            yield Done(
+                timings=timings,
+                media_type="image/png",
+                total_bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                width_px=job.width_px,
+                height_px=job.height_px,
+                energy_j=energy_j,
+            )
         finally:
             self._waiting.discard(job.request_id)
             del self._downlinks[job.request_id]
@@ -167,15 +175,3 @@ class Node:
 def _energy_j(before: float | None, after: float | None, share_frac: float) -> float | None:
     """Return an image's part of what the device spent while it was made."""
     return None if before is None or after is None else share_frac * (after - before)
-
-
-def _done(job: Job, data: bytes, timings: Timings, energy_j: float | None) -> Done:
-    return Done(
-        timings=timings,
-        media_type="image/png",
-        total_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width_px=job.width_px,
-        height_px=job.height_px,
-        energy_j=energy_j,
-    )

@@ -70,7 +70,11 @@ class Loader:
         if entry.model_id not in self._staged:
             _, block = await self._read(entry)
             if self._stream:
-                await self._pinned(entry, block)
+                try:
+                    await self._own_thread.call(self.guarded, entry, _pin, block)
+                except asyncio.CancelledError:
+                    await self._own_thread.call(_unpin, block)  # it was pinned meanwhile
+                    raise
             self._staged[entry.model_id] = block
         return len(self._staged[entry.model_id])
 
@@ -110,20 +114,11 @@ class Loader:
         self._shelf.clear()
         self._own_thread.close()
 
-    async def _pinned(self, entry: Entry, block: Tensor) -> None:
-        try:
-            await self._own_thread.call(self.guarded, entry, _pin, block)
-        except asyncio.CancelledError:
-            await self._own_thread.call(_unpin, block)  # it was pinned meanwhile
-            raise
-
     async def _read(self, entry: Entry) -> tuple[Built, Tensor]:
         known = self._shelf.get(entry.model_id)
         if known and known.weights.is_readable:
             try:
-                block = await self._own_thread.call(
-                    self.guarded, entry, _read, entry, known.weights
-                )
+                block = await self._own_thread.call(self.guarded, entry, _read, entry, known)
             except ModelLoadError as error:
                 logger.info("%s is built anew: %s", entry.model_id, error)
                 del self._shelf[entry.model_id]
@@ -184,9 +179,9 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _read(entry: Entry, weights: Weights) -> Tensor:
+def _read(entry: Entry, built: Built) -> Tensor:
     entry.check()
-    return weights.read()
+    return built.weights.read()
 
 
 def _pin(block: Tensor) -> None:

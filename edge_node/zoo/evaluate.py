@@ -186,20 +186,18 @@ def check_instruments(
     the_judge: judge.Judge, probe: StyleProbe, rng: np.random.Generator
 ) -> InstrumentChecks:
     """Return what the instruments find in held-out rendered scenes."""
-    retrieval_frac = judge.retrieval_frac(the_judge, rng)
-    checker_frac: dict[Style, float] = {}
-    style_frac: dict[Style, float] = {}
+    checks = InstrumentChecks(
+        judge=the_judge.scorer_name,
+        retrieval_frac=judge.retrieval_frac(the_judge, rng),
+        checker_frac={},
+        style_frac={},
+    )
     for style in STYLES:
         drawn = scenes.draw(rng, 1000, "held-out")
         images = scenes.render(drawn, rng, style=style)
-        checker_frac[style] = _exact_frac(images, drawn, style)
-        style_frac[style] = probe.right_frac(images, style)
-    return InstrumentChecks(
-        judge=the_judge.scorer_name,
-        retrieval_frac=retrieval_frac,
-        checker_frac=checker_frac,
-        style_frac=style_frac,
-    )
+        checks.checker_frac[style] = _exact_frac(images, drawn, style)
+        checks.style_frac[style] = probe.right_frac(images, style)
+    return checks
 
 
 def ceiling(model: str, settings: Settings) -> float:

@@ -143,7 +143,7 @@ class Trainer:
     def _fit(
         self,
         model: Model,
-        net: denoiser.Denoising | consistency.Consistency | transformer.GuidanceDistillation,
+        net: denoiser.Diffusion,
         loss_at: LossAt,
         recipe: Recipe,
         vae: AutoencoderTiny,
