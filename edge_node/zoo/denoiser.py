@@ -76,12 +76,10 @@ VARIANTS = {
         trains_text=True,
     ),
     "scene-small": Variant(
-        channels=(48, 96),
-        recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32),
+        channels=(48, 96), recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32)
     ),
     "scene-nano": Variant(
-        channels=(32, 64),
-        recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33),
+        channels=(32, 64), recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33)
     ),
     "scene-neon": Variant(
         channels=(48, 96),

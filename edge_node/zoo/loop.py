@@ -202,10 +202,7 @@ def _save(
 
 
 def _restore(
-    folder: Path,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: dict[str, Tensor],
+    folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
 ) -> TrainingRecord:
     """Fill the arguments from a checkpoint, where there is one; return its record."""
     old = folder.with_name(f"{folder.name}.old")
