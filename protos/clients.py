@@ -54,13 +54,7 @@ class EdgeNodeClient(_Client):
     """Calls one node; use as ``async with EdgeNodeClient(address) as node``."""
 
     def __init__(self, address: str, *, deadline_s: float = 10.0, peer: str = "") -> None:
-        """Prepare a client; nothing is connected yet.
-
-        Args:
-            address: HOST:PORT of the node.
-            deadline_s: of every call that names none of its own.
-            peer: how errors name the node; its address by default.
-        """
+        """Prepare to call HOST:PORT; ``peer`` is how errors name it, its address by default."""
         super().__init__(EdgeNodeServiceStub, address, peer, deadline_s)
 
     async def list_models(self) -> tuple[messages.ModelInfo, ...]:

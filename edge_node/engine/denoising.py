@@ -56,11 +56,6 @@ class Model:
     """For requests that name none."""
     tables: dict[tuple[str, int], samplers.SamplerTable] = field(default_factory=dict)
 
-    @property
-    def pipeline(self) -> Any:
-        """The diffusers pipeline."""
-        return self.family.pipeline
-
     def table(self, job: Job) -> samplers.SamplerTable:
         """Return the table of a request's sampler and step count.
 
@@ -69,7 +64,8 @@ class Model:
         """
         key = (job.scheduler or self.own_sampler, job.num_steps)
         if key not in self.tables:
-            self.tables[key] = samplers.sampler_table(key[0], self.pipeline.scheduler, key[1])
+            own = self.family.pipeline.scheduler
+            self.tables[key] = samplers.sampler_table(key[0], own, key[1])
         return self.tables[key]
 
 
@@ -86,10 +82,10 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
     """
     family = model.family
     tables = [model.table(job) for job in jobs]
-    texts = [[job.prompt] for job in jobs]
-    for job, own in zip(jobs, texts, strict=True):
-        if is_guided(family, job):
-            own.insert(0, job.negative_prompt)
+    texts = [
+        [job.negative_prompt, job.prompt] if is_guided(family, job) else [job.prompt]
+        for job in jobs
+    ]
     distinct = list(dict.fromkeys(text for own in texts for text in own))
     encoded = dict(zip(distinct, _chunked(family.encode, distinct, MAX_TEXTS), strict=True))
     return [

@@ -59,6 +59,13 @@ class _ActiveRequest(BatchRequest):
     device_s: float = 0.0
     """Its share of the turns that it took part in."""
 
+    @property
+    def started(self) -> Trajectory:
+        """The trajectory of a request that has had a turn."""
+        if self.trajectory is None:
+            raise TypeError(f"request {self.job.request_id!r} has not started")
+        return self.trajectory
+
 
 class DiffusersEngine:
     """One device, its thread, and the models resident on it."""
@@ -221,7 +228,7 @@ class DiffusersEngine:
         for request in requests:
             request.device_s += used_s * request.batch_size / batch_size
         self._batcher.charge(model_id, used_s)
-        finished = [s for s in requests if s not in failed and _trajectory(s).is_finished]
+        finished = [s for s in requests if s not in failed and s.started.is_finished]
         for request in (*failed, *finished):
             self._batcher.leave(request)
         self._together(self._decode, finished)
@@ -264,13 +271,13 @@ class DiffusersEngine:
 
     def _advance(self, requests: list[_ActiveRequest]) -> None:
         family = self._models[requests[0].model_id].family
-        denoising.advance(family, [_trajectory(request) for request in requests])
-        _post((request, StepDone(_trajectory(request).step)) for request in requests)
+        denoising.advance(family, [request.started for request in requests])
+        _post((request, StepDone(request.started.step)) for request in requests)
 
     def _decode(self, requests: list[_ActiveRequest]) -> None:
         family = self._models[requests[0].model_id].family
         began_s = time.perf_counter()
-        images = denoising.finish(family, [_trajectory(request) for request in requests])
+        images = denoising.finish(family, [request.started for request in requests])
         share_s = (time.perf_counter() - began_s) / len(requests)
         _post(
             (request, ImageDone(image, request.device_s + share_s))
@@ -278,7 +285,6 @@ class DiffusersEngine:
         )
 
     def _install(self, model_id: str, weights: Weights, block: Tensor) -> None:
-        """Let a model's nets compute with a block."""
         self._installed[model_id] = (weights, block)
         weights.install(block)
 
@@ -299,13 +305,6 @@ def _useful_threads() -> int:
     if threading.current_thread() is threading.main_thread():
         return _ALL_THREADS
     return min(_ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
-
-
-def _trajectory(request: _ActiveRequest) -> Trajectory:
-    """Return the trajectory of a request that has started."""
-    if request.trajectory is None:
-        raise TypeError(f"request {request.job.request_id!r} has not started")
-    return request.trajectory
 
 
 def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:

@@ -39,6 +39,9 @@ class Built:
 class Loader:
     """Builds, reads and copies; holds what is staged in host memory.
 
+    Where weights cannot be used (ModelLoadError) or memory is full (OverloadedError), nothing of
+    the model stays behind.
+
     await loader.stage(entry)                  # disk -> host, kept; pinned where there is a GPU
     built, block = await loader.fetch(entry)   # host or disk -> device
     built.weights.install(block)               # in the device thread
@@ -61,12 +64,7 @@ class Loader:
         self._staged: dict[str, Tensor] = {}
 
     async def stage(self, entry: Entry) -> int:
-        """Read a model's weights into host memory and keep them; return their bytes.
-
-        Raises:
-            ModelLoadError: they cannot be used; nothing stays behind.
-            OverloadedError: memory is full; nothing stays behind.
-        """
+        """Read a model's weights into host memory and keep them; return their bytes."""
         if entry.model_id not in self._staged:
             _, block = await self._read(entry)
             if self._stream:
@@ -86,12 +84,7 @@ class Loader:
         await self.drop(block)
 
     async def fetch(self, entry: Entry) -> tuple[Built, Tensor]:
-        """Return a model's nets and its weights on the device, ready to be installed.
-
-        Raises:
-            ModelLoadError: they cannot be used; nothing stays behind.
-            OverloadedError: memory is full; nothing stays behind.
-        """
+        """Return a model's nets and its weights on the device, ready to be installed."""
         if entry.model_id in self._staged:
             built, block = self._shelf[entry.model_id], self._staged[entry.model_id]
             return built, await self._own_thread.call(self.guarded, entry, self._on_device, block)

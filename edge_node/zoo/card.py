@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from edge_node.zoo.loop import Recipe, TrainingRecord
 from protos.manifest import Manifest
-
-matplotlib.use("Agg")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

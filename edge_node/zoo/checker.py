@@ -30,8 +30,7 @@ CENTRE_PX = 6.0
 class Found:
     """One object as it was read, with its box in pixels."""
 
-    colour: str
-    shape: str
+    thing: scenes.Thing
     x: float
     y: float
     radius: float
@@ -83,7 +82,7 @@ def matches(image: np.ndarray, scene: scenes.Scene, style: Style = "plain") -> b
         return False
     shown = scene.first, scene.second, scene.relation
     return any(
-        (_thing(first), _thing(second), _relation(first, second)) == shown
+        (first.thing, second.thing, _relation(first, second)) == shown
         for first, second in (reading.objects, reading.objects[::-1])
     )
 
@@ -114,7 +113,8 @@ def _read_object(
     if overlaps[best] < MIN_OVERLAP:
         return None
     tones = [styles.tones(style, scenes.rgb(rgb)) for rgb in scenes.COLOURS.values()]
-    return Found((*scenes.COLOURS,)[_nearest(inner, tones)], best, x, y, radius)
+    thing = scenes.Thing((*scenes.COLOURS,)[_nearest(inner, tones)], best)
+    return Found(thing, x, y, radius)
 
 
 def _overlap(component: np.ndarray, shape: str, x: float, y: float, radius: float) -> float:
@@ -128,13 +128,9 @@ def _nearest(pixels: np.ndarray, palette: Sequence[np.ndarray]) -> int:
     return int(np.bincount(np.argmin(distances, axis=0)).argmax())
 
 
-def _thing(found: Found) -> scenes.Thing:
-    return scenes.Thing(found.colour, found.shape)
-
-
 def _is_single(found: Found, scene: scenes.Single) -> bool:
     size = "large" if found.radius > LARGE_RADIUS_PX else "small"
-    return (_thing(found), size, _position(found)) == (scene.thing, scene.size, scene.position)
+    return (found.thing, size, _position(found)) == (scene.thing, scene.size, scene.position)
 
 
 def _position(found: Found) -> str:
