@@ -22,15 +22,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from protos.errors import (
-    BY_CODE,
-    DeadlineError,
-    EdgeError,
-    GenerationError,
-    InvalidRequestError,
-    NodeDownError,
-    RequestCancelledError,
-)
+from protos import errors
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +90,7 @@ def _from_value(name: str, value: Any, hint: Any) -> Any:
         return hint(value)
     except ValueError as error:
         known = ", ".join(f"{member.name} ({member.value})" for member in hint)
-        raise InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
+        raise errors.InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
 
 
 def pack_event(event: Any, proto_class: type[Message], kinds: dict[str, type]) -> Message:
@@ -111,7 +103,7 @@ def unpack_event(proto: Message, kinds: dict[str, type]) -> Any:
     """Return the dataclass that a ``oneof event`` message holds."""
     name = proto.WhichOneof("event")
     if name is None:
-        raise GenerationError(f"{type(proto).__name__} holds no event")
+        raise errors.GenerationError(f"{type(proto).__name__} holds no event")
     return from_proto(getattr(proto, name), kinds[name])
 
 
@@ -125,9 +117,9 @@ def raises_errors(peer: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        cls = BY_CODE.get(error.code(), GenerationError)
+        cls = errors.BY_CODE.get(error.code(), errors.GenerationError)
         detail = error.details() or error.code().name
-        if cls in (NodeDownError, DeadlineError) and peer not in detail:
+        if cls in (errors.NodeDownError, errors.DeadlineError) and peer not in detail:
             detail = f"{peer}: {detail}"
         raise cls(detail) from error
 
@@ -166,12 +158,12 @@ async def _aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
         yield
     except grpc.aio.AbortError:
         raise
-    except EdgeError as error:
+    except errors.EdgeError as error:
         logger.info("refused: %s: %s", type(error).__name__, error)
         await context.abort(error.code, str(error))
     except Exception as error:
         logger.exception("request failed")
-        await context.abort(GenerationError.code, f"{type(error).__name__}: {error}")
+        await context.abort(errors.GenerationError.code, f"{type(error).__name__}: {error}")
 
 
 async def require_deadline(context: grpc.aio.ServicerContext, limit_s: float) -> float:
@@ -182,6 +174,6 @@ async def require_deadline(context: grpc.aio.ServicerContext, limit_s: float) ->
     """
     if context.cancelled():
         await asyncio.sleep(0)
-        raise RequestCancelledError("the caller cancelled before the request began")
+        raise errors.RequestCancelledError("the caller cancelled before the request began")
     remaining_s = context.time_remaining()
     return limit_s if remaining_s is None else min(remaining_s, limit_s)

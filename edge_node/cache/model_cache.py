@@ -104,12 +104,7 @@ class ModelCache:
             UnknownModelError: the catalog does not hold it.
             NotResidentError: it is not loaded, or about to be evicted.
         """
-        self._catalog.get(model_id)
-        record = self._records.get(model_id)
-        if record is None or record.is_closing:
-            held = ", ".join(self.resident) or "none"
-            raise NotResidentError(f"model {model_id!r} is not resident; resident: {held}")
-        record.lease(1)
+        record = self._leased(model_id)
         try:
             yield
         finally:
@@ -128,22 +123,28 @@ class ModelCache:
             ModelLoadError: its weights cannot be read.
             OverloadedError: memory is full.
         """
-        if self._policy is None or model_id in self.resident:
-            with self.lease(model_id):
-                self._note(model_id)
-                yield 0.0
-            return
         began_s = time.perf_counter()
-        record = await self._missed(self._catalog.get(model_id))
+        is_hit = self._policy is None or model_id in self.resident
+        if is_hit:
+            record = self._leased(model_id)
+        else:
+            record = await self._missed(self._catalog.get(model_id))
         try:
-            self._note(model_id)
-            yield time.perf_counter() - began_s
+            if self._policy:
+                self._policy.used(model_id, record.bytes)
+            yield 0.0 if is_hit else time.perf_counter() - began_s
         finally:
             record.release()
 
-    def _note(self, model_id: str) -> None:
-        if self._policy:
-            self._policy.used(model_id, self._records[model_id].bytes)
+    def _leased(self, model_id: str) -> _Record:
+        """Return a resident model's record, with a lease for the caller."""
+        self._catalog.get(model_id)
+        record = self._records.get(model_id)
+        if record is None or record.is_closing:
+            held = ", ".join(self.resident) or "none"
+            raise NotResidentError(f"model {model_id!r} is not resident; resident: {held}")
+        record.lease(1)
+        return record
 
     async def _missed(self, entry: Entry) -> _Record:
         """Return the record of a model once it is loaded, with a lease for the caller."""

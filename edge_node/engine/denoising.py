@@ -88,23 +88,18 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
     ]
     distinct = list(dict.fromkeys(text for own in texts for text in own))
     encoded = dict(zip(distinct, _chunked(family.encode, distinct, MAX_TEXTS), strict=True))
-    return [
-        _trajectory(family, job, table, [encoded[text] for text in own])
-        for job, table, own in zip(jobs, tables, texts, strict=True)
-    ]
-
-
-def _trajectory(
-    family: StableDiffusion, job: Job, table: samplers.SamplerTable, encoded: list[Condition]
-) -> Trajectory:
-    conditions = family.conditions(job, encoded)
-    like = conditions[0]["encoder_hidden_states"]
-    generator = torch.Generator("cpu").manual_seed(job.seed)
-    shape = (1, *family.latent_shape(job))
-    # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's on any device.
-    noise = torch.randn(shape, generator=generator, dtype=like.dtype)
-    latent = noise.to(like.device).float() * table.init_scale
-    return Trajectory(job, table, conditions, generator, latent, torch.zeros_like(latent))
+    started = []
+    for job, table, own in zip(jobs, tables, texts, strict=True):
+        conditions = family.conditions(job, [encoded[text] for text in own])
+        like = conditions[0]["encoder_hidden_states"]
+        generator = torch.Generator("cpu").manual_seed(job.seed)
+        shape = (1, *family.latent_shape(job))
+        # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's anywhere.
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype)
+        latent = noise.to(like.device).float() * table.init_scale
+        clean = torch.zeros_like(latent)
+        started.append(Trajectory(job, table, conditions, generator, latent, clean))
+    return started
 
 
 def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
@@ -155,11 +150,8 @@ def _noise(batch: Sequence[Trajectory], like: Tensor) -> Tensor:
 
 def finish(family: StableDiffusion, batch: Sequence[Trajectory]) -> list[NDArray[np.uint8]]:
     """Return the images [height, width, 3] of finished trajectories."""
-
-    def decode(latents: Sequence[Tensor]) -> list[NDArray[np.uint8]]:
-        return list(family.decode(torch.cat(list(latents))))
-
-    return _chunked(decode, [one.latent for one in batch], MAX_IMAGES)
+    latents = [one.latent for one in batch]
+    return _chunked(lambda part: list(family.decode(torch.cat(list(part)))), latents, MAX_IMAGES)
 
 
 def _chunked(function: Callable[[Sequence[T]], list[Any]], items: Sequence[T], size: int) -> Any:

@@ -67,6 +67,9 @@ class _ActiveRequest(BatchRequest):
         return self.trajectory
 
 
+_Action: TypeAlias = Callable[[Model, list[_ActiveRequest]], None]
+
+
 class DiffusersEngine:
     """One device, its thread, and the models resident on it."""
 
@@ -234,14 +237,12 @@ class DiffusersEngine:
         self._together(self._decode, finished)
         return True
 
-    def _together(
-        self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
-    ) -> list[_ActiveRequest]:
+    def _together(self, action: _Action, requests: list[_ActiveRequest]) -> list[_ActiveRequest]:
         """Act for all requests at once; where that fails, one by one. Return those that fail."""
         if not requests:
             return []
         try:
-            action(requests)
+            action(self._models[requests[0].model_id], requests)
         except Exception as error:  # noqa: BLE001 - nets and their libraries raise what they like
             failure = self._failure(requests, error)
         else:
@@ -263,21 +264,18 @@ class DiffusersEngine:
         logger.warning("%s failed with %d requests", model_id, len(requests), exc_info=error)
         return GenerationError(f"model {model_id!r} failed on request {request_id!r}: {error}")
 
-    def _start(self, requests: list[_ActiveRequest]) -> None:
-        model = self._models[requests[0].model_id]
+    def _start(self, model: Model, requests: list[_ActiveRequest]) -> None:
         started = denoising.start(model, [request.job for request in requests])
         for request, trajectory in zip(requests, started, strict=True):
             request.trajectory = trajectory
 
-    def _advance(self, requests: list[_ActiveRequest]) -> None:
-        family = self._models[requests[0].model_id].family
-        denoising.advance(family, [request.started for request in requests])
+    def _advance(self, model: Model, requests: list[_ActiveRequest]) -> None:
+        denoising.advance(model.family, [request.started for request in requests])
         _post((request, StepDone(request.started.step)) for request in requests)
 
-    def _decode(self, requests: list[_ActiveRequest]) -> None:
-        family = self._models[requests[0].model_id].family
+    def _decode(self, model: Model, requests: list[_ActiveRequest]) -> None:
         began_s = time.perf_counter()
-        images = denoising.finish(family, [request.started for request in requests])
+        images = denoising.finish(model.family, [request.started for request in requests])
         share_s = (time.perf_counter() - began_s) / len(requests)
         _post(
             (request, ImageDone(image, request.device_s + share_s))

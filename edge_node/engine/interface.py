@@ -151,11 +151,9 @@ async def image_of(engine: Engine, job: Job) -> ImageDone:
     Raises:
         TypeError: it ended without an image.
     """
-    last: Event | None = None
     async with aclosing(engine.generate(job)) as events:
-        async for event in events:
-            last = event
-    return as_image(last)
+        seen = [event async for event in events]
+    return as_image(seen[-1] if seen else None)
 
 
 def as_image(last: Event | None) -> ImageDone:

@@ -19,16 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    LCMScheduler,
-)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -115,7 +108,7 @@ def make(name: str, own: Any) -> Any:
     """
     if name not in _SAMPLERS:
         raise ValueError(f"scheduler must be one of {', '.join(_SAMPLERS)}, got {name!r}")
-    is_flow = isinstance(own, FlowMatchEulerDiscreteScheduler)
+    is_flow = isinstance(own, diffusers.FlowMatchEulerDiscreteScheduler)
     if is_flow != (name == "flow_euler"):
         kind = "flow matching: its sampler is flow_euler" if is_flow else "no flow matching"
         raise ValueError(f"the model is {kind}, got scheduler {name!r}")
@@ -259,11 +252,11 @@ def _refuse_unknown(scheduler: Any) -> None:
 
 
 _SAMPLERS: dict[str, tuple[Any, Callable[[Any], Coefficients]]] = {
-    "ddim": (DDIMScheduler, ddim),
-    "euler": (EulerDiscreteScheduler, euler),
-    "euler_ancestral": (EulerAncestralDiscreteScheduler, euler_ancestral),
-    "dpmpp_2m": (DPMSolverMultistepScheduler, dpmpp_2m),
-    "lcm": (LCMScheduler, lcm),
-    "flow_euler": (FlowMatchEulerDiscreteScheduler, flow_euler),
+    "ddim": (diffusers.DDIMScheduler, ddim),
+    "euler": (diffusers.EulerDiscreteScheduler, euler),
+    "euler_ancestral": (diffusers.EulerAncestralDiscreteScheduler, euler_ancestral),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, dpmpp_2m),
+    "lcm": (diffusers.LCMScheduler, lcm),
+    "flow_euler": (diffusers.FlowMatchEulerDiscreteScheduler, flow_euler),
 }
 """By the names of ``config.SAMPLERS``: the diffusers class that a table equals, and its steps."""

@@ -75,19 +75,13 @@ def read(wanted: Iterable[tuple[Stored, Tensor]]) -> None:
 
 
 def _read(descriptor: int, one: Stored, target: Tensor) -> None:
-    if target.dtype == one.dtype and target.is_contiguous():
-        _fill(descriptor, one, target)
-    else:
-        raw = torch.empty(one.shape, dtype=one.dtype)
-        _fill(descriptor, one, raw)
-        target.copy_(raw)
-
-
-def _fill(descriptor: int, one: Stored, target: Tensor) -> None:
-    left = target.detach().reshape(-1).view(torch.uint8).numpy().data
-    begin = one.begin
+    is_direct = target.dtype == one.dtype and target.is_contiguous()
+    raw = target.detach() if is_direct else torch.empty(one.shape, dtype=one.dtype)
+    left, begin = raw.reshape(-1).view(torch.uint8).numpy().data, one.begin
     while left:
         num_bytes = os.preadv(descriptor, [left], begin)
         if num_bytes == 0:
             raise OSError(f"{one.file.name} ends {len(left)} bytes too early")
         left, begin = left[num_bytes:], begin + num_bytes
+    if not is_direct:
+        target.copy_(raw)

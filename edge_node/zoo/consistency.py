@@ -59,12 +59,8 @@ def guided_v(
 ) -> Tensor:
     """Return what a teacher answers under its guidance (Ho & Salimans 2022, equation 6).
 
-    Args:
-        teacher: the denoiser.
-        noisy: x_t [n, 8, h, w].
-        times: timesteps [n].
-        context: the captions' hidden states [n, MAX_TOKENS, WIDTH].
-        empty: the empty caption's, like ``context``.
+    It takes x_t [n, 8, h, w], timesteps [n], and the hidden states [n, MAX_TOKENS, WIDTH] of the
+    captions and of the empty one.
     """
     both = teacher(torch.cat([noisy, noisy]), times.repeat(2), torch.cat([empty, context])).sample
     free, conditioned = both.chunk(2)

@@ -45,7 +45,7 @@ LAYOUT_TIME = 850
 class Variant:
     """One denoiser: its size, what it is trained on and how."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = (48, 96)
     recipe: Recipe
     trains_text: bool = False
     parent: Literal["scene-small"] | None = None
@@ -76,27 +76,24 @@ VARIANTS = {
         trains_text=True,
     ),
     "scene-small": Variant(
-        channels=(48, 96), recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32)
+        recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32)
     ),
     "scene-nano": Variant(
         channels=(32, 64), recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33)
     ),
     "scene-neon": Variant(
-        channels=(48, 96),
         recipe=Recipe(num_updates=1800, batch=64, learning_rate=8e-4, seed=34),
         parent="scene-small",
         style="neon",
         num_scenes=20_000,
     ),
     "scene-sketch": Variant(
-        channels=(48, 96),
         recipe=Recipe(num_updates=1200, batch=64, learning_rate=8e-4, seed=35),
         parent="scene-small",
         style="sketch",
         num_scenes=20_000,
     ),
     "scene-wide": Variant(
-        channels=(48, 96),
         recipe=Recipe(
             num_updates=2400, batch=16, learning_rate=6e-4, seed=36, checkpoint_every=100
         ),

@@ -32,16 +32,7 @@ from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
-MODELS = (
-    "scene-nano",
-    "scene-small",
-    "scene-base",
-    "scene-turbo",
-    "scene-neon",
-    "scene-sketch",
-    "scene-wide",
-    "scene-dit",
-)
+MODELS: tuple[str, ...] = (*denoiser.VARIANTS, "scene-turbo", "scene-dit")
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
 GRID_PX = 64
@@ -93,10 +84,8 @@ class InstrumentChecks:
 
 def own_guidance_scale(pipeline: DiffusionPipeline) -> float:
     """Return the guidance scale that a model is sampled with: 1 where it is built in."""
-    is_built_in = isinstance(pipeline, PixArtAlphaPipeline) or isinstance(
-        pipeline.scheduler, LCMScheduler
-    )
-    return 1.0 if is_built_in else GUIDANCE_SCALE
+    kinds = {type(pipeline), type(pipeline.scheduler)}
+    return 1.0 if kinds & {PixArtAlphaPipeline, LCMScheduler} else GUIDANCE_SCALE
 
 
 def generate(

@@ -9,7 +9,7 @@ A scene is either one object with its size and position, or two objects with the
     a red circle left of a blue square on a white background
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from zlib import crc32
@@ -127,7 +127,7 @@ def draw_single(rng: np.random.Generator, split: Split) -> Single:
     """Return a random one-object scene of the split."""
     while True:
         scene = Single(
-            _thing(rng), _pick(rng, SIZES), _pick(rng, (*POSITIONS,)), _pick(rng, (*BACKGROUNDS,))
+            _thing(rng), _pick(rng, SIZES), _pick(rng, POSITIONS), _pick(rng, BACKGROUNDS)
         )
         if split_of(scene) == split:
             return scene
@@ -137,7 +137,7 @@ def draw_pair(rng: np.random.Generator, split: Split) -> Pair:
     """Return a random two-object scene of the split."""
     while True:
         first, second = _thing(rng), _thing(rng)
-        scene = Pair(first, second, _pick(rng, (*RELATIONS,)), _pick(rng, (*BACKGROUNDS,)))
+        scene = Pair(first, second, _pick(rng, RELATIONS), _pick(rng, BACKGROUNDS))
         if first.colour != second.colour and split_of(scene) == split:
             return scene
 
@@ -202,12 +202,12 @@ def coverage(shape: str, centre_x: float, centre_y: float, radius: float) -> np.
     return styles.covered(_distances([shape], box, IMAGE_PX)[0])
 
 
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
-    return choices[rng.integers(len(choices))]
+def _pick(rng: np.random.Generator, choices: Collection[str]) -> str:
+    return (*choices,)[rng.integers(len(choices))]
 
 
 def _thing(rng: np.random.Generator) -> Thing:
-    return Thing(_pick(rng, (*COLOURS,)), _pick(rng, SHAPES))
+    return Thing(_pick(rng, COLOURS), _pick(rng, SHAPES))
 
 
 def _layout(

@@ -94,16 +94,14 @@ class Trainer:
 
     def _judge(self) -> None:
         recipe = self._recipe(judge.RECIPE)
-        net, trained = fit(
-            judge.Contrast(judge.build()), judge.loss_at, recipe, self._settings.work / "judge"
-        )
+        net = judge.Contrast(judge.build())
+        net, trained = fit(net, judge.loss_at, recipe, self._settings.work / "judge")
         judge.export(net.net, self._settings.weights / "judge")
-        what = "CLIPModel: CLIP score and FID features"
-        self._card("judge", _count(net), recipe, trained, what)
+        self._card("judge", _count(net), recipe, trained, "CLIPModel: CLIP score and FID features")
 
     def _denoiser(self, model: Model) -> None:
         variant = denoiser.VARIANTS[model]
-        vae, data = self._latents(model, variant)
+        vae, data = self._latents(model)
         recipe = self._recipe(variant.recipe)
         what = f"StableDiffusionPipeline, UNet {variant.channels}"
         if variant.parent is None:
@@ -117,7 +115,7 @@ class Trainer:
         self._fit(model, net, data.loss_at(recipe.batch), recipe, vae, what)
 
     def _turbo(self) -> None:
-        vae, data = self._latents("scene-turbo", denoiser.VARIANTS["scene-base"])
+        vae, data = self._latents("scene-turbo")
         recipe = self._recipe(consistency.RECIPE)
         student = self._part("scene-base", "unet", UNet2DConditionModel)
         teacher = self._part("scene-base", "unet", UNet2DConditionModel)
@@ -129,7 +127,7 @@ class Trainer:
         self._fit("scene-turbo", net, loss_at, recipe, vae, what, export)
 
     def _transformer(self) -> None:
-        vae, data = self._latents("scene-dit", denoiser.VARIANTS["scene-base"])
+        vae, data = self._latents("scene-dit")
         recipe = self._recipe(transformer.RECIPE)
         teacher = self._part("scene-base", "unet", UNet2DConditionModel)
         net = transformer.GuidanceDistillation(
@@ -161,10 +159,9 @@ class Trainer:
         found, trained = fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save)
         save(found, trained)
 
-    def _latents(
-        self, model: Model, variant: denoiser.Variant
-    ) -> tuple[AutoencoderTiny, denoiser.LatentData]:
+    def _latents(self, model: Model) -> tuple[AutoencoderTiny, denoiser.LatentData]:
         """Return a model's autoencoder and its training scenes, encoded by it."""
+        variant = denoiser.variant_of(model)
         folder, work = self._settings.weights / "autoencoder", self._settings.work
         if not (folder / "config.json").exists():
             self._autoencoder()
