@@ -40,6 +40,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Options of every channel and every server."""
 
+_hints = functools.cache(typing.get_type_hints)
+
 
 def to_proto(message: Any, proto_class: type[Message]) -> Message:
     """Return ``proto_class`` filled with the dataclass's fields; None leaves a field unset."""
@@ -64,11 +66,6 @@ def from_proto(proto: Message, cls: type[T]) -> T:
     """
     hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     return cls(**{name: _from_field(proto, name, hint) for name, hint in hints.items()})
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _from_field(proto: Message, name: str, hint: Any) -> Any:
