@@ -75,13 +75,8 @@ class Admission:
         if self._secret is None:
             return
         claims = tickets.verify(request.ticket, self._secret)
-        asked = {
-            "request_id": request.request_id,
-            "node_id": self._node_id,
-            "model_id": request.model_id,
-            "num_steps": request.num_steps,
-            "rate_bps": request.rate_bps,
-        }
+        bound = ("request_id", "model_id", "num_steps", "rate_bps")
+        asked = {name: getattr(request, name) for name in bound} | {"node_id": self._node_id}
         for name, value in asked.items():
             granted = getattr(claims, name)
             if granted != value:

@@ -86,8 +86,9 @@ class Catalog:
             return self._entries[model_id]
         except KeyError:
             known = ", ".join(self._entries)
+            shown = model_id if len(model_id) <= 80 else f"{model_id[:77]}..."
             raise UnknownModelError(
-                f"unknown model {_shown(model_id)}; this node's catalog holds: {known}"
+                f"unknown model {shown!r}; this node's catalog holds: {known}"
             ) from None
 
 
@@ -147,7 +148,3 @@ def header(file: Path) -> tuple[int, dict[str, dict[str, Any]]]:
     if found != expected:
         raise ValueError(f"{file} is damaged: {expected} bytes expected, {found} found")
     return begin, entries
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")

@@ -6,7 +6,7 @@ Responsible for plain values and their limits. Not: filling in anything from the
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from protos.config import BackhaulConfig, require, require_positive
+from protos.config import BackhaulConfig, require, require_non_negative, require_positive
 
 PolicyName: TypeAlias = Literal["controller", "lru", "lfu", "size-aware"]
 SamplerName: TypeAlias = Literal[
@@ -78,10 +78,7 @@ class CacheConfig:
 
     def __post_init__(self) -> None:
         require_positive(self, "capacity_bytes")
-        require(
-            self.host_capacity_bytes >= 0,
-            f"host_capacity_bytes must be >= 0, got {self.host_capacity_bytes}",
-        )
+        require_non_negative(self, "host_capacity_bytes")
         require(
             0 <= self.reserve_bytes < self.capacity_bytes,
             f"reserve_bytes must be 0..capacity_bytes={self.capacity_bytes}, "
@@ -124,8 +121,7 @@ class EngineConfig:
     needs a C++ compiler."""
 
     def __post_init__(self) -> None:
-        require(self.max_batch_size >= 0, f"max_batch_size must be >= 0, got {self.max_batch_size}")
-        require(self.num_threads >= 0, f"num_threads must be >= 0, got {self.num_threads}")
+        require_non_negative(self, "max_batch_size", "num_threads")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

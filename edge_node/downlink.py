@@ -1,6 +1,7 @@
 """The downlink: image bytes leave in chunks at the granted rate, which may change meanwhile."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -32,13 +33,10 @@ class Downlink:
         """Yield the data's chunks, each at its time."""
         due_s, offset = self._clock(), 0
         while offset < len(data):
-            rate = self.rate_bps
-            size = _MAX_CHUNK_BYTES
-            if rate is not None:
-                size = min(max(int(rate * _CHUNK_S / 8), _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES)
+            rate = self.rate_bps or math.inf
+            size = int(min(max(rate * _CHUNK_S / 8, _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES))
             piece = data[offset : offset + size]
-            if rate is not None:
-                due_s += 8 * len(piece) / rate
-                await self._sleep(max(0.0, due_s - self._clock()))
+            due_s += 8 * len(piece) / rate
+            await self._sleep(max(0.0, due_s - self._clock()))
             yield ImageChunk(offset_bytes=offset, total_bytes=len(data), data=piece)
             offset += len(piece)

@@ -18,25 +18,10 @@ from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog
 from edge_node.config import NodeConfig
 from edge_node.downlink import Downlink
-from edge_node.engine.interface import Engine, Job, Started, StepDone, as_image, png
+from edge_node.engine.interface import Engine, Started, StepDone, as_image, png
 from edge_node.telemetry import TelemetryReader
-from protos.errors import (
-    DuplicateRequestError,
-    InvalidRequestError,
-    NodeDownError,
-    OverloadedError,
-)
-from protos.messages import (
-    Accepted,
-    Done,
-    GenerateEvent,
-    GenerateRequest,
-    NodeState,
-    NodeStatus,
-    Progress,
-    Role,
-    Timings,
-)
+from protos import messages
+from protos.errors import DuplicateRequestError, InvalidRequestError, NodeDownError, OverloadedError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +40,7 @@ class Node:
         self._telemetry = TelemetryReader(engine.device_name, engine.device_uuid)
         self._downlinks: dict[str, Downlink] = {}  # by request_id, of every active request
         self._waiting: set[str] = set()  # request_ids that have not had a turn on the device
-        self._state = NodeState.SERVING
+        self._state = messages.NodeState.SERVING
 
     async def start(self) -> None:
         """Make a cloud's whole catalog resident."""
@@ -63,8 +48,8 @@ class Node:
             await self.cache.set_cache(entry.model_id for entry in self._catalog)
 
     async def generate(
-        self, request: GenerateRequest, deadline_s: float = math.inf
-    ) -> AsyncGenerator[GenerateEvent, None]:
+        self, request: messages.GenerateRequest, deadline_s: float = math.inf
+    ) -> AsyncGenerator[messages.GenerateEvent, None]:
         """Yield the request's events, Accepted first and Done last.
 
         Args:
@@ -79,7 +64,7 @@ class Node:
         self._waiting.add(job.request_id)
         try:
             async with self.cache.ready(job.model_id) as load_s:
-                yield Accepted(seed=job.seed, queue_depth=queue_depth, is_hit=load_s == 0)
+                yield messages.Accepted(seed=job.seed, queue_depth=queue_depth, is_hit=load_s == 0)
                 backhaul_s = await self._backhaul(request.upload_bytes)
                 async with contextlib.aclosing(self._engine.generate(job)) as events:
                     async for event in events:
@@ -87,7 +72,7 @@ class Node:
                             started_s, energy_j = event.at_s, self._telemetry.energy_j()
                             self._waiting.discard(job.request_id)
                         elif isinstance(event, StepDone):
-                            yield Progress(step=event.step, num_steps=job.num_steps)
+                            yield messages.Progress(step=event.step, num_steps=job.num_steps)
             image = as_image(event)
             data = await asyncio.to_thread(png, image.pixels)
             generated_s = time.perf_counter()
@@ -96,7 +81,7 @@ class Node:
             down_s = await self._backhaul(len(data))
             async for chunk in downlink.chunks(data):
                 yield chunk
-            timings = Timings(
+            timings = messages.Timings(
                 queue_s=max(0.0, started_s - arrived_s - load_s - backhaul_s),
                 load_s=load_s,
                 generate_s=generated_s - started_s,
@@ -107,7 +92,15 @@ class Node:
                 *(job.model_id, job.num_steps, timings.generate_s),
                 extra={"request_id": job.request_id, "node_id": self.config.node_id},
             )
-            yield _done(job, data, timings, energy_j)
+            yield messages.Done(
+                timings=timings,
+                media_type="image/png",
+                total_bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+                width_px=job.width_px,
+                height_px=job.height_px,
+                energy_j=energy_j,
+            )
         finally:
             self._waiting.discard(job.request_id)
             del self._downlinks[job.request_id]
@@ -123,11 +116,11 @@ class Node:
             raise InvalidRequestError(f"request {request_id!r} is not active on this node")
         self._downlinks[request_id].rate_bps = rate_bps
 
-    def status(self) -> NodeStatus:
+    def status(self) -> messages.NodeStatus:
         """Return the node's state, cache and telemetry."""
-        return NodeStatus(
+        return messages.NodeStatus(
             node_id=self.config.node_id,
-            role=Role[self.config.role.upper()],
+            role=messages.Role[self.config.role.upper()],
             state=self._state,
             capacity_bytes=self.cache.capacity_bytes,
             used_bytes=self.cache.used_bytes,
@@ -139,7 +132,7 @@ class Node:
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on."""
-        self._state = NodeState.DRAINING
+        self._state = messages.NodeState.DRAINING
 
     async def drained(self) -> None:
         """Return when no request is active."""
@@ -151,7 +144,7 @@ class Node:
         await self._engine.close()
 
     def _check_open(self, request_id: str) -> None:
-        if self._state is NodeState.DRAINING:
+        if self._state is messages.NodeState.DRAINING:
             raise NodeDownError(f"node {self.config.node_id!r} is draining")
         if request_id in self._downlinks:
             raise DuplicateRequestError(f"request {request_id!r} is running on this node")
@@ -172,15 +165,3 @@ class Node:
 def _energy_j(before: float | None, after: float | None, share_frac: float) -> float | None:
     """Return an image's part of what the device spent while it was made."""
     return None if before is None or after is None else share_frac * (after - before)
-
-
-def _done(job: Job, data: bytes, timings: Timings, energy_j: float | None) -> Done:
-    return Done(
-        timings=timings,
-        media_type="image/png",
-        total_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width_px=job.width_px,
-        height_px=job.height_px,
-        energy_j=energy_j,
-    )

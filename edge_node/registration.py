@@ -14,8 +14,11 @@ _DEADLINE_S = 5.0
 _RETRY_S = 2.0
 
 
-async def keep_registered(node: Node, address: str, controller: str) -> None:
+async def keep_registered(node: Node, address: str) -> None:
     """Register ``node`` under ``address``, and again whenever the controller forgot it."""
+    controller = node.config.controller
+    if not controller:
+        return
     node_id, role = node.config.node_id, Role[node.config.role.upper()]
     async with ControllerClient(controller, deadline_s=_DEADLINE_S) as client:
         while True:

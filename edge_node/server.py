@@ -8,6 +8,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edge_node.catalog import Catalog
@@ -58,26 +59,17 @@ async def serve(node: Node, announce: Callable[[str], object]) -> None:
     config = node.config
     try:
         await node.start()
-        servicer = EdgeNodeServicer(node)
-        async with listening(
-            config.address,
-            SERVICE,
-            lambda server: add_EdgeNodeServiceServicer_to_server(servicer, server),
-        ) as bound:
+        add = partial(add_EdgeNodeServiceServicer_to_server, EdgeNodeServicer(node))
+        async with listening(config.address, SERVICE, add) as bound:
             announce(f"{config.node_id} ({config.role}) listening on {bound.address}\n")
             sys.stdout.flush()
-            registered = None
-            if config.controller:
-                registered = asyncio.create_task(
-                    keep_registered(node, bound.address, config.controller)
-                )
+            registered = asyncio.create_task(keep_registered(node, bound.address))
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.get_running_loop().create_future()  # until cancelled
             logger.info("draining: at most %g s", config.limits.drain_s)
             node.begin_drain()
             await bound.say_not_serving()
-            if registered:
-                registered.cancel()
+            registered.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(node.drained(), config.limits.drain_s)
     finally:

@@ -12,7 +12,7 @@ from edge_node.node import Node
 from protos import edge_node_pb2 as pb
 from protos.edge_node_pb2_grpc import EdgeNodeServiceServicer
 from protos.errors import DeadlineError
-from protos.messages import GENERATE_EVENTS, CacheChange, Eviction, GenerateRequest
+from protos.messages import GENERATE_EVENTS, CacheChange, GenerateRequest
 from protos.wire import answers_errors, from_proto, pack_event, require_deadline, to_proto
 
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -27,9 +27,8 @@ class EdgeNodeServicer(EdgeNodeServiceServicer):
     @answers_errors
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> object:
         """Answer with the catalog."""
-        reply = pb.ListModelsResponse()
-        reply.models.extend(to_proto(model, pb.ModelInfo) for model in self._node.cache.infos())
-        return reply
+        models = [to_proto(model, pb.ModelInfo) for model in self._node.cache.infos()]
+        return pb.ListModelsResponse(models=models)
 
     @answers_errors
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> object:
@@ -40,17 +39,14 @@ class EdgeNodeServicer(EdgeNodeServiceServicer):
     @answers_errors
     async def EvictModel(self, request: pb.EvictModelRequest, context: Context) -> object:
         """Release a model."""
-        freed_bytes, evict_s = await self._node.cache.evict(request.model_id)
-        return to_proto(Eviction(freed_bytes=freed_bytes, evict_s=evict_s), pb.EvictModelResponse)
+        return to_proto(await self._node.cache.evict(request.model_id), pb.EvictModelResponse)
 
     @answers_errors
     async def SetCache(self, request: pb.SetCacheRequest, context: Context) -> object:
         """Apply a caching decision."""
-        duration_s = await self._node.cache.set_cache(request.model_ids)
         cache = self._node.cache
-        change = CacheChange(
-            models=cache.infos(), used_bytes=cache.used_bytes, duration_s=duration_s
-        )
+        took_s = await cache.set_cache(request.model_ids)
+        change = CacheChange(models=cache.infos(), used_bytes=cache.used_bytes, duration_s=took_s)
         return to_proto(change, pb.SetCacheResponse)
 
     @answers_errors
@@ -61,13 +57,9 @@ class EdgeNodeServicer(EdgeNodeServiceServicer):
         limit_s = self._node.config.limits.max_request_s
         remaining_s = await require_deadline(context, limit_s)
         deadline_s = time.perf_counter() + remaining_s
+        events = self._node.generate(from_proto(request, GenerateRequest), deadline_s)
         try:
-            async with (
-                asyncio.timeout(remaining_s),
-                contextlib.aclosing(
-                    self._node.generate(from_proto(request, GenerateRequest), deadline_s)
-                ) as events,
-            ):
+            async with asyncio.timeout(remaining_s), contextlib.aclosing(events):
                 async for event in events:
                     yield pack_event(event, pb.GenerateResponse, GENERATE_EVENTS)
         except TimeoutError as error:

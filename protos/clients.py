@@ -4,30 +4,14 @@ Responsible for channels, deadlines and conversion. Not: retries, and what an an
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import grpc
 from google.protobuf.message import Message
 
-from protos import controller_pb2, edge_node_pb2
+from protos import controller_pb2, edge_node_pb2, messages
 from protos.controller_pb2_grpc import ControllerServiceStub
 from protos.edge_node_pb2_grpc import EdgeNodeServiceStub
-from protos.messages import (
-    GENERATE_EVENTS,
-    SUBMIT_EVENTS,
-    CacheChange,
-    Eviction,
-    GenerateEvent,
-    GenerateRequest,
-    ModelInfo,
-    NodeStatus,
-    Outcome,
-    Role,
-    RunStatus,
-    Submission,
-    SubmitEvent,
-)
 from protos.wire import OPTIONS, from_proto, raises_errors, to_proto, unpack_event
 
 
@@ -47,12 +31,7 @@ class _Client:
         self._stub = self._make_stub(self._channel)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._channel.close()
 
     async def _call(self, name: str, request: Message, deadline_s: float | None = None) -> Any:
@@ -75,56 +54,56 @@ class EdgeNodeClient(_Client):
     """Calls one node; use as ``async with EdgeNodeClient(address) as node``."""
 
     def __init__(self, address: str, *, deadline_s: float = 10.0, peer: str = "") -> None:
-        """Prepare a client; nothing is connected yet.
-
-        Args:
-            address: HOST:PORT of the node.
-            deadline_s: of every call that names none of its own.
-            peer: how errors name the node; its address by default.
-        """
+        """Prepare to call HOST:PORT; ``peer`` is how errors name it, its address by default."""
         super().__init__(EdgeNodeServiceStub, address, peer, deadline_s)
 
-    async def list_models(self) -> tuple[ModelInfo, ...]:
+    async def list_models(self) -> tuple[messages.ModelInfo, ...]:
         """Return the node's catalog with each model's state."""
         reply = await self._call("ListModels", edge_node_pb2.ListModelsRequest())
-        return tuple(from_proto(model, ModelInfo) for model in reply.models)
+        return tuple(from_proto(model, messages.ModelInfo) for model in reply.models)
 
-    async def load_model(self, model_id: str, deadline_s: float | None = None) -> ModelInfo:
+    async def load_model(
+        self, model_id: str, deadline_s: float | None = None
+    ) -> messages.ModelInfo:
         """Make a model resident and return its measured state."""
         request = edge_node_pb2.LoadModelRequest(model_id=model_id)
-        return from_proto((await self._call("LoadModel", request, deadline_s)).model, ModelInfo)
+        return from_proto(
+            (await self._call("LoadModel", request, deadline_s)).model, messages.ModelInfo
+        )
 
-    async def evict_model(self, model_id: str, deadline_s: float | None = None) -> Eviction:
+    async def evict_model(
+        self, model_id: str, deadline_s: float | None = None
+    ) -> messages.Eviction:
         """Release a model's memory, once the requests that use it have ended."""
         request = edge_node_pb2.EvictModelRequest(model_id=model_id)
-        return from_proto(await self._call("EvictModel", request, deadline_s), Eviction)
+        return from_proto(await self._call("EvictModel", request, deadline_s), messages.Eviction)
 
     async def set_cache(
         self, model_ids: Sequence[str], deadline_s: float | None = None
-    ) -> CacheChange:
+    ) -> messages.CacheChange:
         """Make exactly these models resident."""
         request = edge_node_pb2.SetCacheRequest(model_ids=model_ids)
-        return from_proto(await self._call("SetCache", request, deadline_s), CacheChange)
+        return from_proto(await self._call("SetCache", request, deadline_s), messages.CacheChange)
 
     def generate(
-        self, request: GenerateRequest, deadline_s: float | None = None
-    ) -> AsyncGenerator[GenerateEvent, None]:
+        self, request: messages.GenerateRequest, deadline_s: float | None = None
+    ) -> AsyncGenerator[messages.GenerateEvent, None]:
         """Yield the request's events: Accepted, Progress..., ImageChunk..., Done.
 
         Leaving the iteration early cancels the request on the node.
         """
         message = to_proto(request, edge_node_pb2.GenerateRequest)
-        return self._stream("Generate", message, deadline_s, GENERATE_EVENTS)
+        return self._stream("Generate", message, deadline_s, messages.GENERATE_EVENTS)
 
     async def update_allocation(self, request_id: str, rate_bps: float) -> None:
         """Change a running request's granted rate."""
         request = edge_node_pb2.UpdateAllocationRequest(request_id=request_id, rate_bps=rate_bps)
         await self._call("UpdateAllocation", request)
 
-    async def status(self, deadline_s: float | None = None) -> NodeStatus:
+    async def status(self, deadline_s: float | None = None) -> messages.NodeStatus:
         """Return the node's state, cache and telemetry."""
         request = edge_node_pb2.GetStatusRequest()
-        return from_proto(await self._call("GetStatus", request, deadline_s), NodeStatus)
+        return from_proto(await self._call("GetStatus", request, deadline_s), messages.NodeStatus)
 
 
 class ControllerClient(_Client):
@@ -133,7 +112,7 @@ class ControllerClient(_Client):
     def __init__(self, address: str, *, deadline_s: float = 10.0) -> None:
         super().__init__(ControllerServiceStub, address, "the controller", deadline_s)
 
-    async def register(self, node_id: str, address: str, role: Role) -> float:
+    async def register(self, node_id: str, address: str, role: messages.Role) -> float:
         """Let a node join; return the seconds between the heartbeats that it is to send."""
         request = controller_pb2.RegisterNodeRequest(
             node_id=node_id, address=address, role=f"ROLE_{role.name}"
@@ -141,24 +120,24 @@ class ControllerClient(_Client):
         reply = await self._call("RegisterNode", request)
         return float(reply.heartbeat_interval_s)
 
-    async def heartbeat(self, node_id: str, status: NodeStatus) -> None:
+    async def heartbeat(self, node_id: str, status: messages.NodeStatus) -> None:
         """Tell that a node lives, and its state."""
         message = to_proto(status, edge_node_pb2.GetStatusResponse)
         request = controller_pb2.HeartbeatRequest(node_id=node_id, status=message)
         await self._call("Heartbeat", request)
 
     def submit(
-        self, submission: Submission, deadline_s: float
-    ) -> AsyncGenerator[SubmitEvent, None]:
+        self, submission: messages.Submission, deadline_s: float
+    ) -> AsyncGenerator[messages.SubmitEvent, None]:
         """Yield Queued, then Grant or Rejection; leaving early withdraws the request."""
         message = to_proto(submission, controller_pb2.SubmitRequest)
-        return self._stream("Submit", message, deadline_s, SUBMIT_EVENTS)
+        return self._stream("Submit", message, deadline_s, messages.SUBMIT_EVENTS)
 
-    async def report(self, outcome: Outcome) -> None:
+    async def report(self, outcome: messages.Outcome) -> None:
         """Tell how a granted request ended."""
         await self._call("ReportOutcome", to_proto(outcome, controller_pb2.ReportOutcomeRequest))
 
-    async def run_status(self) -> RunStatus:
+    async def run_status(self) -> messages.RunStatus:
         """Return the run's state."""
         request = controller_pb2.GetRunStatusRequest()
-        return from_proto(await self._call("GetRunStatus", request), RunStatus)
+        return from_proto(await self._call("GetRunStatus", request), messages.RunStatus)

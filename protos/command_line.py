@@ -34,7 +34,6 @@ class Verb(Protocol):
 
     def __call__(self) -> int:
         """Do it; return the exit code."""
-        ...
 
 
 def main(

@@ -5,6 +5,7 @@ fresh generation in a temporary folder and fails, naming each stale file.
 """
 
 import argparse
+import filecmp
 import sys
 import tempfile
 from importlib import resources
@@ -20,17 +21,8 @@ def generate(target: Path) -> list[Path]:
     root = packages()
     sources = sorted(path.relative_to(root) for path in (root / "protos").glob("*.proto"))
     well_known = resources.files("grpc_tools") / "_proto"
-    status = protoc.main(
-        [
-            "protoc",
-            f"-I{root}",
-            f"-I{well_known}",
-            f"--python_out={target}",
-            f"--pyi_out={target}",
-            f"--grpc_python_out={target}",
-            *map(str, sources),
-        ]
-    )
+    outputs = [f"--{kind}_out={target}" for kind in ("python", "pyi", "grpc_python")]
+    status = protoc.main(["protoc", f"-I{root}", f"-I{well_known}", *outputs, *map(str, sources)])
     if status != 0:
         raise RuntimeError(f"protoc ended with status {status}")
     return sorted(path.relative_to(target) for path in (target / "protos").glob("*_pb2*.py*"))
@@ -39,14 +31,10 @@ def generate(target: Path) -> list[Path]:
 def stale_stubs() -> list[Path]:
     """Return the committed stubs that differ from a fresh generation."""
     with tempfile.TemporaryDirectory() as folder:
-        fresh, root = Path(folder), packages()
-        (fresh / "protos").mkdir()
-        return [
-            path
-            for path in generate(fresh)
-            if not (root / path).exists()
-            or (root / path).read_bytes() != (fresh / path).read_bytes()
-        ]
+        (Path(folder) / "protos").mkdir()
+        names = [str(path) for path in generate(Path(folder))]
+        _, changed, missing = filecmp.cmpfiles(packages(), folder, names, shallow=False)
+        return [Path(name) for name in (*changed, *missing)]
 
 
 def main() -> int:

@@ -53,9 +53,7 @@ def parse(raw: dict[str, Any], cls: type[T], where: str) -> T:
 
 def to_json(config: Any) -> bytes:
     """Return the resolved configuration as indented JSON, for the run's folder."""
-    return msgspec.json.format(
-        msgspec.json.encode(config, enc_hook=lambda value: str(value)), indent=2
-    )
+    return msgspec.json.format(msgspec.json.encode(config, enc_hook=str), indent=2)
 
 
 def read_json(path: Path, cls: type[T]) -> T:
@@ -152,5 +150,5 @@ class BackhaulConfig:
     """Both ways."""
 
     def __post_init__(self) -> None:
-        require(self.delay_s >= 0, f"delay_s must be >= 0, got {self.delay_s}")
+        require_non_negative(self, "delay_s")
         require_positive(self, "rate_bps")

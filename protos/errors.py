@@ -28,77 +28,56 @@ class EdgeError(Exception):
 
     code: ClassVar[grpc.StatusCode]
 
+    def __init_subclass__(cls, *, code: grpc.StatusCode) -> None:
+        cls.code = code
 
-class InvalidRequestError(EdgeError):
+
+class InvalidRequestError(EdgeError, code=grpc.StatusCode.INVALID_ARGUMENT):
     """The request breaks a limit and can never succeed as it is."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
 
-
-class UnknownModelError(EdgeError):
+class UnknownModelError(EdgeError, code=grpc.StatusCode.NOT_FOUND):
     """No catalog entry has that name."""
 
-    code = grpc.StatusCode.NOT_FOUND
 
-
-class DuplicateRequestError(EdgeError):
+class DuplicateRequestError(EdgeError, code=grpc.StatusCode.ALREADY_EXISTS):
     """A request of that id is running."""
 
-    code = grpc.StatusCode.ALREADY_EXISTS
 
-
-class TicketError(EdgeError):
+class TicketError(EdgeError, code=grpc.StatusCode.PERMISSION_DENIED):
     """The ticket is missing, forged, expired or for something else."""
 
-    code = grpc.StatusCode.PERMISSION_DENIED
 
-
-class NotResidentError(EdgeError):
+class NotResidentError(EdgeError, code=grpc.StatusCode.FAILED_PRECONDITION):
     """The model is not loaded."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
 
-
-class ModelTooLargeError(EdgeError):
+class ModelTooLargeError(EdgeError, code=grpc.StatusCode.OUT_OF_RANGE):
     """The model needs more bytes than the whole budget."""
 
-    code = grpc.StatusCode.OUT_OF_RANGE
 
-
-class OverloadedError(EdgeError):
+class OverloadedError(EdgeError, code=grpc.StatusCode.RESOURCE_EXHAUSTED):
     """A queue or the memory is full now; the same request may succeed later."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-
-class ModelLoadError(EdgeError):
+class ModelLoadError(EdgeError, code=grpc.StatusCode.DATA_LOSS):
     """The weights cannot be read: truncated, mislabelled, of a refused format."""
 
-    code = grpc.StatusCode.DATA_LOSS
 
-
-class GenerationError(EdgeError):
+class GenerationError(EdgeError, code=grpc.StatusCode.INTERNAL):
     """The engine failed while it worked on this request."""
 
-    code = grpc.StatusCode.INTERNAL
 
-
-class DeadlineError(EdgeError):
+class DeadlineError(EdgeError, code=grpc.StatusCode.DEADLINE_EXCEEDED):
     """The caller's deadline passed."""
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
-
-class RequestCancelledError(EdgeError):
+class RequestCancelledError(EdgeError, code=grpc.StatusCode.CANCELLED):
     """The caller cancelled or disconnected."""
 
-    code = grpc.StatusCode.CANCELLED
 
-
-class NodeDownError(EdgeError):
+class NodeDownError(EdgeError, code=grpc.StatusCode.UNAVAILABLE):
     """Nobody answers at the address, or the node is draining."""
-
-    code = grpc.StatusCode.UNAVAILABLE
 
 
 BY_CODE: dict[grpc.StatusCode, type[EdgeError]] = {

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _version(package: str) -> str:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor()
-    lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-    return lines[0].partition(":")[2].strip() if lines else platform.processor()
+    named = re.search(
+        r"^model name\s*:(.*)", info.read_text() if info.exists() else "", re.MULTILINE
+    )
+    return named[1].strip() if named else platform.processor()

@@ -14,7 +14,7 @@ import logging
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -22,15 +22,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from protos.errors import (
-    BY_CODE,
-    DeadlineError,
-    EdgeError,
-    GenerationError,
-    InvalidRequestError,
-    NodeDownError,
-    RequestCancelledError,
-)
+from protos import errors
 
 logger = logging.getLogger(__name__)
 
@@ -48,32 +40,22 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Options of every channel and every server."""
 
+_hints = functools.cache(typing.get_type_hints)
+
 
 def to_proto(message: Any, proto_class: type[Message]) -> Message:
     """Return ``proto_class`` filled with the dataclass's fields; None leaves a field unset."""
-    proto = proto_class()
-    for field in fields(message):
-        value = getattr(message, field.name)
-        if value is None:
-            continue
-        if isinstance(value, tuple):
-            target = getattr(proto, field.name)
-            for item in value:
-                if is_dataclass(item):
-                    target.add().CopyFrom(to_proto(item, _element_class(proto, field.name)))
-                else:
-                    target.append(item)
-        elif is_dataclass(value):
-            target = getattr(proto, field.name)
-            target.CopyFrom(to_proto(value, type(target)))
-            target.SetInParent()
-        else:
-            setattr(proto, field.name, value.value if isinstance(value, Enum) else value)
-    return proto
+    return proto_class(**_plain(message))
 
 
-def _element_class(proto: Message, name: str) -> type[Message]:
-    return type(getattr(type(proto)(), name).add())
+def _plain(value: Any) -> Any:
+    """Return a value as a constructor of protos takes it: messages as dicts, enums as numbers."""
+    if is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: _plain(own) for name, own in named.items() if own is not None}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def from_proto(proto: Message, cls: type[T]) -> T:
@@ -83,59 +65,42 @@ def from_proto(proto: Message, cls: type[T]) -> T:
         InvalidRequestError: an enum that is unset or unknown here.
     """
     hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-    return cls(
-        **{
-            field.name: _from_field(proto, field.name, hints[field.name])
-            for field in fields(cls)  # type: ignore[arg-type]  # every cls here is a dataclass
-        }
-    )
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    return cls(**{name: _from_field(proto, name, hint) for name, hint in hints.items()})
 
 
 def _from_field(proto: Message, name: str, hint: Any) -> Any:
-    args = typing.get_args(hint)
-    if isinstance(hint, types.UnionType) and types.NoneType in args:
+    if isinstance(hint, types.UnionType):  # X | None
         if not proto.HasField(name):
             return None
-        hint = next(arg for arg in args if arg is not types.NoneType)
-    value = getattr(proto, name)
+        hint = typing.get_args(hint)[0]
+    return _from_value(name, getattr(proto, name), hint)
+
+
+def _from_value(name: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
-        return tuple(from_proto(v, item) if is_dataclass(item) else v for v in value)  # type: ignore[arg-type]  # item is a class
+        return tuple(_from_value(name, item, typing.get_args(hint)[0]) for item in value)
     if is_dataclass(hint):
         return from_proto(value, typing.cast("type[Any]", hint))
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return _member(name, hint, value)
-    return value
-
-
-def _member(name: str, kind: type[Enum], value: int) -> Enum:
+    if not issubclass(hint, Enum):
+        return value
     try:
-        return kind(value)
+        return hint(value)
     except ValueError as error:
-        known = ", ".join(f"{member.name} ({member.value})" for member in kind)
-        raise InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
+        known = ", ".join(f"{member.name} ({member.value})" for member in hint)
+        raise errors.InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
 
 
 def pack_event(event: Any, proto_class: type[Message], kinds: dict[str, type]) -> Message:
     """Return a ``oneof event`` message holding ``event``, by a table name -> dataclass."""
     name = next(name for name, kind in kinds.items() if isinstance(event, kind))
-    proto = proto_class()
-    target = getattr(proto, name)
-    target.CopyFrom(to_proto(event, type(target)))
-    target.SetInParent()
-    return proto
+    return proto_class(**{name: _plain(event)})
 
 
 def unpack_event(proto: Message, kinds: dict[str, type]) -> Any:
     """Return the dataclass that a ``oneof event`` message holds."""
     name = proto.WhichOneof("event")
     if name is None:
-        raise GenerationError(f"{type(proto).__name__} holds no event")
+        raise errors.GenerationError(f"{type(proto).__name__} holds no event")
     return from_proto(getattr(proto, name), kinds[name])
 
 
@@ -149,9 +114,9 @@ def raises_errors(peer: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        cls = BY_CODE.get(error.code(), GenerationError)
+        cls = errors.BY_CODE.get(error.code(), errors.GenerationError)
         detail = error.details() or error.code().name
-        if cls in (NodeDownError, DeadlineError) and peer not in detail:
+        if cls in (errors.NodeDownError, errors.DeadlineError) and peer not in detail:
             detail = f"{peer}: {detail}"
         raise cls(detail) from error
 
@@ -168,39 +133,34 @@ def answers_errors(handler: Handler) -> Handler:
     if inspect.isasyncgenfunction(handler):
 
         @functools.wraps(handler)
-        async def stream(
-            self: Any, request: Message, context: grpc.aio.ServicerContext
-        ) -> AsyncIterator[Message]:
-            try:
-                async with aclosing(handler(self, request, context)) as responses:
-                    async for response in responses:
-                        yield response
-            except Exception as error:  # noqa: BLE001 - the per-request boundary
-                await _abort(context, error)
+        async def stream(self: Any, request: Message, context: Any) -> AsyncIterator[Message]:
+            async with _aborting(context), aclosing(handler(self, request, context)) as responses:
+                async for response in responses:
+                    yield response
 
         return typing.cast("Handler", stream)
 
     @functools.wraps(handler)
-    async def unary(
-        self: Any, request: Message, context: grpc.aio.ServicerContext
-    ) -> Message | None:
-        try:
+    async def unary(self: Any, request: Message, context: Any) -> Message | None:
+        async with _aborting(context):
             return await typing.cast("Awaitable[Message]", handler(self, request, context))
-        except Exception as error:  # noqa: BLE001 - the per-request boundary
-            await _abort(context, error)
-            return None
+        return None
 
     return typing.cast("Handler", unary)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> None:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, EdgeError):
+@asynccontextmanager
+async def _aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except errors.EdgeError as error:
         logger.info("refused: %s: %s", type(error).__name__, error)
         await context.abort(error.code, str(error))
-    logger.error("request failed", exc_info=error)
-    await context.abort(GenerationError.code, f"{type(error).__name__}: {error}")
+    except Exception as error:
+        logger.exception("request failed")
+        await context.abort(errors.GenerationError.code, f"{type(error).__name__}: {error}")
 
 
 async def require_deadline(context: grpc.aio.ServicerContext, limit_s: float) -> float:
@@ -211,6 +171,6 @@ async def require_deadline(context: grpc.aio.ServicerContext, limit_s: float) ->
     """
     if context.cancelled():
         await asyncio.sleep(0)
-        raise RequestCancelledError("the caller cancelled before the request began")
+        raise errors.RequestCancelledError("the caller cancelled before the request began")
     remaining_s = context.time_remaining()
     return limit_s if remaining_s is None else min(remaining_s, limit_s)

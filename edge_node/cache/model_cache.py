@@ -25,7 +25,7 @@ from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig
 from edge_node.engine.interface import Engine
 from protos.errors import EdgeError, ModelTooLargeError, NotResidentError, OverloadedError
-from protos.messages import ModelInfo
+from protos.messages import Eviction, ModelInfo
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ class ModelCache:
     """Keeps the node's resident models within its budget."""
 
     def __init__(self, config: CacheConfig, catalog: Catalog, engine: Engine) -> None:
-        self._budget_bytes = config.capacity_bytes - config.reserve_bytes
+        self.capacity_bytes = config.capacity_bytes - config.reserve_bytes
+        """Bytes that resident models may take: the configured capacity without its reserve."""
         self._reserve_bytes = config.reserve_bytes
         self._catalog = catalog
         self._engine = engine
@@ -80,11 +81,6 @@ class ModelCache:
         self._measured_bytes: dict[str, int] = {}
         self._load_s: dict[str, float] = {}
         self._changing = asyncio.Lock()
-
-    @property
-    def capacity_bytes(self) -> int:
-        """Bytes that resident models may take: the configured capacity without its reserve."""
-        return self._budget_bytes
 
     @property
     def used_bytes(self) -> int:
@@ -108,12 +104,7 @@ class ModelCache:
             UnknownModelError: the catalog does not hold it.
             NotResidentError: it is not loaded, or about to be evicted.
         """
-        self._catalog.get(model_id)
-        record = self._records.get(model_id)
-        if record is None or record.is_closing:
-            held = ", ".join(self.resident) or "none"
-            raise NotResidentError(f"model {model_id!r} is not resident; resident: {held}")
-        record.lease(1)
+        record = self._leased(model_id)
         try:
             yield
         finally:
@@ -132,22 +123,28 @@ class ModelCache:
             ModelLoadError: its weights cannot be read.
             OverloadedError: memory is full.
         """
-        if self._policy is None or model_id in self.resident:
-            with self.lease(model_id):
-                self._note(model_id)
-                yield 0.0
-            return
         began_s = time.perf_counter()
-        record = await self._missed(self._catalog.get(model_id))
+        is_hit = self._policy is None or model_id in self.resident
+        if is_hit:
+            record = self._leased(model_id)
+        else:
+            record = await self._missed(self._catalog.get(model_id))
         try:
-            self._note(model_id)
-            yield time.perf_counter() - began_s
+            if self._policy:
+                self._policy.used(model_id, record.bytes)
+            yield 0.0 if is_hit else time.perf_counter() - began_s
         finally:
             record.release()
 
-    def _note(self, model_id: str) -> None:
-        if self._policy:
-            self._policy.used(model_id, self._records[model_id].bytes)
+    def _leased(self, model_id: str) -> _Record:
+        """Return a resident model's record, with a lease for the caller."""
+        self._catalog.get(model_id)
+        record = self._records.get(model_id)
+        if record is None or record.is_closing:
+            held = ", ".join(self.resident) or "none"
+            raise NotResidentError(f"model {model_id!r} is not resident; resident: {held}")
+        record.lease(1)
+        return record
 
     async def _missed(self, entry: Entry) -> _Record:
         """Return the record of a model once it is loaded, with a lease for the caller."""
@@ -190,7 +187,7 @@ class ModelCache:
 
     async def _make_room(self, num_bytes: int) -> None:
         """Evict until so many bytes are free: idle models first, then after their leases."""
-        while self._policy and self.used_bytes + num_bytes > self._budget_bytes:
+        while self._policy and self.used_bytes + num_bytes > self.capacity_bytes:
             idle = [name for name, record in self._records.items() if not record.num_leases]
             await self._evict(self._policy.victim(idle or list(self._records)))
 
@@ -207,8 +204,8 @@ class ModelCache:
             await self._load(entry)
         return self._info(entry)
 
-    async def evict(self, model_id: str) -> tuple[int, float]:
-        """Release one model after its leases; return the freed bytes and the seconds.
+    async def evict(self, model_id: str) -> Eviction:
+        """Release one model after its leases.
 
         Raises:
             NotResidentError: it is not loaded.
@@ -218,8 +215,8 @@ class ModelCache:
         async with self._changing:
             if model_id not in self._records:
                 raise NotResidentError(f"model {model_id!r} is not resident, so nothing to evict")
-            freed = await self._evict(model_id)
-        return freed, time.perf_counter() - began_s
+            freed_bytes = await self._evict(model_id)
+        return Eviction(freed_bytes=freed_bytes, evict_s=time.perf_counter() - began_s)
 
     async def set_cache(self, model_ids: Iterable[str]) -> float:
         """Make exactly these models resident; return the seconds it took.
@@ -255,35 +252,31 @@ class ModelCache:
             return
         expected = self._expected_bytes(entry)
         self._check_fits([entry])
-        if self.used_bytes + expected > self._budget_bytes:
+        if self.used_bytes + expected > self.capacity_bytes:
             raise OverloadedError(
                 f"model {entry.model_id!r} needs {expected} bytes; {self.used_bytes} of the "
-                f"budget's {self._budget_bytes} are taken by {', '.join(self._records)}"
+                f"budget's {self.capacity_bytes} are taken by {', '.join(self._records)}"
             )
         began_s = time.perf_counter()
         await self.host.hold(entry, expected)
         loaded_bytes = await self._engine.load(entry)
         self._measured_bytes[entry.model_id] = loaded_bytes
-        if self.used_bytes + loaded_bytes > self._budget_bytes:
+        if self.used_bytes + loaded_bytes > self.capacity_bytes:
             await self._engine.evict(entry.model_id)
             raise ModelTooLargeError(
                 f"model {entry.model_id!r} measures {loaded_bytes} bytes after loading; "
-                f"{self._budget_bytes - self.used_bytes} of the budget are free"
+                f"{self.capacity_bytes - self.used_bytes} of the budget are free"
             )
         self._load_s[entry.model_id] = time.perf_counter() - began_s
         self._records[entry.model_id] = _Record(loaded_bytes)
         logger.info("loaded %s: %d bytes", entry.model_id, loaded_bytes)
-        self._check_reserve(entry.model_id)
-
-    def _check_reserve(self, model_id: str) -> None:
-        working_bytes = self._engine.working_bytes(model_id)
-        if working_bytes is None:
-            return
-        logger.info("%s: its largest batch takes %d bytes", model_id, working_bytes)
-        if working_bytes > self._reserve_bytes:
-            logger.warning(
+        working_bytes = self._engine.working_bytes(entry.model_id)
+        if working_bytes is not None:
+            level = logging.WARNING if working_bytes > self._reserve_bytes else logging.INFO
+            logger.log(
+                level,
                 "%s: its largest batch takes %d bytes of working memory, reserve_bytes is %d",
-                *(model_id, working_bytes, self._reserve_bytes),
+                *(entry.model_id, working_bytes, self._reserve_bytes),
             )
 
     async def _evict(self, model_id: str) -> int:
@@ -313,16 +306,13 @@ class ModelCache:
 
     def _check_fits(self, entries: list[Entry]) -> None:
         total = sum(map(self._expected_bytes, entries))
-        if total > self._budget_bytes:
+        if total > self.capacity_bytes:
             names = " + ".join(entry.model_id for entry in entries)
             raise ModelTooLargeError(
-                f"{names}: {total} bytes needed, the budget for models is {self._budget_bytes}"
+                f"{names}: {total} bytes needed, the budget for models is {self.capacity_bytes}"
             )
 
     def _expected_bytes(self, entry: Entry) -> int:
-        record = self._records.get(entry.model_id)
-        if record:
-            return record.bytes
         return self._measured_bytes.get(entry.model_id) or self._engine.estimate_bytes(entry)
 
     def _info(self, entry: Entry) -> ModelInfo:

@@ -20,11 +20,9 @@ class CachePolicy(Protocol):
 
     def used(self, model_id: str, num_bytes: int) -> None:
         """Take note of a request."""
-        ...
 
     def victim(self, model_ids: Collection[str]) -> str:
         """Return which of these models is evicted next."""
-        ...
 
 
 class LeastRecentlyUsed:

@@ -56,11 +56,6 @@ class Model:
     """For requests that name none."""
     tables: dict[tuple[str, int], samplers.SamplerTable] = field(default_factory=dict)
 
-    @property
-    def pipeline(self) -> Any:
-        """The diffusers pipeline."""
-        return self.family.pipeline
-
     def table(self, job: Job) -> samplers.SamplerTable:
         """Return the table of a request's sampler and step count.
 
@@ -69,7 +64,8 @@ class Model:
         """
         key = (job.scheduler or self.own_sampler, job.num_steps)
         if key not in self.tables:
-            self.tables[key] = samplers.sampler_table(key[0], self.pipeline.scheduler, key[1])
+            own = self.family.pipeline.scheduler
+            self.tables[key] = samplers.sampler_table(key[0], own, key[1])
         return self.tables[key]
 
 
@@ -86,29 +82,24 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
     """
     family = model.family
     tables = [model.table(job) for job in jobs]
-    texts = [[job.prompt] for job in jobs]
-    for job, own in zip(jobs, texts, strict=True):
-        if is_guided(family, job):
-            own.insert(0, job.negative_prompt)
+    texts = [
+        [job.negative_prompt, job.prompt] if is_guided(family, job) else [job.prompt]
+        for job in jobs
+    ]
     distinct = list(dict.fromkeys(text for own in texts for text in own))
     encoded = dict(zip(distinct, _chunked(family.encode, distinct, MAX_TEXTS), strict=True))
-    return [
-        _trajectory(family, job, table, [encoded[text] for text in own])
-        for job, table, own in zip(jobs, tables, texts, strict=True)
-    ]
-
-
-def _trajectory(
-    family: StableDiffusion, job: Job, table: samplers.SamplerTable, encoded: list[Condition]
-) -> Trajectory:
-    conditions = family.conditions(job, encoded)
-    like = conditions[0]["encoder_hidden_states"]
-    generator = torch.Generator("cpu").manual_seed(job.seed)
-    shape = (1, *family.latent_shape(job))
-    # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's on any device.
-    noise = torch.randn(shape, generator=generator, dtype=like.dtype)
-    latent = noise.to(like.device).float() * table.init_scale
-    return Trajectory(job, table, conditions, generator, latent, torch.zeros_like(latent))
+    started = []
+    for job, table, own in zip(jobs, tables, texts, strict=True):
+        conditions = family.conditions(job, [encoded[text] for text in own])
+        like = conditions[0]["encoder_hidden_states"]
+        generator = torch.Generator("cpu").manual_seed(job.seed)
+        shape = (1, *family.latent_shape(job))
+        # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's anywhere.
+        noise = torch.randn(shape, generator=generator, dtype=like.dtype)
+        latent = noise.to(like.device).float() * table.init_scale
+        clean = torch.zeros_like(latent)
+        started.append(Trajectory(job, table, conditions, generator, latent, clean))
+    return started
 
 
 def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
@@ -159,11 +150,8 @@ def _noise(batch: Sequence[Trajectory], like: Tensor) -> Tensor:
 
 def finish(family: StableDiffusion, batch: Sequence[Trajectory]) -> list[NDArray[np.uint8]]:
     """Return the images [height, width, 3] of finished trajectories."""
-
-    def decode(latents: Sequence[Tensor]) -> list[NDArray[np.uint8]]:
-        return list(family.decode(torch.cat(list(latents))))
-
-    return _chunked(decode, [one.latent for one in batch], MAX_IMAGES)
+    latents = [one.latent for one in batch]
+    return _chunked(lambda part: list(family.decode(torch.cat(list(part)))), latents, MAX_IMAGES)
 
 
 def _chunked(function: Callable[[Sequence[T]], list[Any]], items: Sequence[T], size: int) -> Any:

@@ -59,6 +59,16 @@ class _ActiveRequest(BatchRequest):
     device_s: float = 0.0
     """Its share of the turns that it took part in."""
 
+    @property
+    def started(self) -> Trajectory:
+        """The trajectory of a request that has had a turn."""
+        if self.trajectory is None:
+            raise TypeError(f"request {self.job.request_id!r} has not started")
+        return self.trajectory
+
+
+_Action: TypeAlias = Callable[[Model, list[_ActiveRequest]], None]
+
 
 class DiffusersEngine:
     """One device, its thread, and the models resident on it."""
@@ -67,19 +77,16 @@ class DiffusersEngine:
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
         keep_freed()
-        device = config.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(device)
-        if self._device.type == "cuda" and not torch.cuda.is_available():
+        has_cuda = torch.cuda.is_available()
+        own = "cuda" if has_cuda else "cpu"
+        self._device = torch.device(own if config.device == "auto" else config.device)
+        if self._device.type == "cuda" and not has_cuda:
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
+        self._config = config
         self._dtype = getattr(torch, config.dtype)
-        self._max_batch_size = config.max_batch_size
-        self._is_compiled = config.is_compiled
         self._models: dict[str, Model] = {}
         self._batch_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
-        self._num_threads = config.num_threads
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
         self._loader = Loader(
@@ -119,7 +126,7 @@ class DiffusersEngine:
             await self._guarded(entry, self._install, entry.model_id, built.weights, block)
             if entry.model_id not in self._batch_limits:
                 await self._measure(built.model, entry)
-            await self.thread.call(self._open, entry.model_id, built.model)
+            await self.thread.call(self._models.update, {entry.model_id: built.model})
         except BaseException:  # a cancelled call was made to its end too
             await self.evict(entry.model_id)
             raise
@@ -171,8 +178,8 @@ class DiffusersEngine:
         async def call_s(batch_size: int) -> float:
             return await self._guarded(entry, batch_limit.call_s, model, one, batch_size)
 
-        limit = self._max_batch_size or await batch_limit.measured(call_s)
-        if self._is_compiled:
+        limit = self._config.max_batch_size or await batch_limit.measured(call_s)
+        if self._config.is_compiled:
             for size in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
                 await call_s(size)
         if self._device.type == "cuda":
@@ -186,7 +193,7 @@ class DiffusersEngine:
 
     def _begin(self) -> None:
         torch.get_num_threads()  # else a thread's first computation takes what another one has set
-        torch.set_num_threads(self._num_threads or _useful_threads())
+        torch.set_num_threads(self._config.num_threads or _useful_threads())
 
     def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> None:
         model = self._models.get(job.model_id)
@@ -229,20 +236,18 @@ class DiffusersEngine:
         for request in requests:
             request.device_s += used_s * request.batch_size / batch_size
         self._batcher.charge(model_id, used_s)
-        finished = [s for s in requests if s not in failed and _trajectory(s).is_finished]
+        finished = [s for s in requests if s not in failed and s.started.is_finished]
         for request in (*failed, *finished):
             self._batcher.leave(request)
         self._together(self._decode, finished)
         return True
 
-    def _together(
-        self, action: Callable[[list[_ActiveRequest]], None], requests: list[_ActiveRequest]
-    ) -> list[_ActiveRequest]:
+    def _together(self, action: _Action, requests: list[_ActiveRequest]) -> list[_ActiveRequest]:
         """Act for all requests at once; where that fails, one by one. Return those that fail."""
         if not requests:
             return []
         try:
-            action(requests)
+            action(self._models[requests[0].model_id], requests)
         except Exception as error:  # noqa: BLE001 - nets and their libraries raise what they like
             failure = self._failure(requests, error)
         else:
@@ -264,21 +269,18 @@ class DiffusersEngine:
         logger.warning("%s failed with %d requests", model_id, len(requests), exc_info=error)
         return GenerationError(f"model {model_id!r} failed on request {request_id!r}: {error}")
 
-    def _start(self, requests: list[_ActiveRequest]) -> None:
-        model = self._models[requests[0].model_id]
+    def _start(self, model: Model, requests: list[_ActiveRequest]) -> None:
         started = denoising.start(model, [request.job for request in requests])
         for request, trajectory in zip(requests, started, strict=True):
             request.trajectory = trajectory
 
-    def _advance(self, requests: list[_ActiveRequest]) -> None:
-        family = self._models[requests[0].model_id].family
-        denoising.advance(family, [_trajectory(request) for request in requests])
-        _post((request, StepDone(_trajectory(request).step)) for request in requests)
+    def _advance(self, model: Model, requests: list[_ActiveRequest]) -> None:
+        denoising.advance(model.family, [request.started for request in requests])
+        _post((request, StepDone(request.started.step)) for request in requests)
 
-    def _decode(self, requests: list[_ActiveRequest]) -> None:
-        family = self._models[requests[0].model_id].family
+    def _decode(self, model: Model, requests: list[_ActiveRequest]) -> None:
         began_s = time.perf_counter()
-        images = denoising.finish(family, [_trajectory(request) for request in requests])
+        images = denoising.finish(model.family, [request.started for request in requests])
         share_s = (time.perf_counter() - began_s) / len(requests)
         _post(
             (request, ImageDone(image, request.device_s + share_s))
@@ -286,21 +288,15 @@ class DiffusersEngine:
         )
 
     def _install(self, model_id: str, weights: Weights, block: Tensor) -> None:
-        """Let a model's nets compute with a block."""
         self._installed[model_id] = (weights, block)
         weights.install(block)
-
-    def _open(self, model_id: str, model: Model) -> None:
-        """Let requests of a model join."""
-        self._models[model_id] = model
 
     def _evict(self, model_id: str) -> Tensor | None:
         """Take a model's block from its nets, and return it."""
         self._models.pop(model_id, None)
-        if model_id not in self._installed:
-            return None
-        weights, block = self._installed.pop(model_id)
-        weights.install(None)
+        weights, block = self._installed.pop(model_id, (None, None))
+        if weights:
+            weights.install(None)
         return block
 
 
@@ -312,13 +308,6 @@ def _useful_threads() -> int:
     if threading.current_thread() is threading.main_thread():
         return _ALL_THREADS
     return min(_ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
-
-
-def _trajectory(request: _ActiveRequest) -> Trajectory:
-    """Return the trajectory of a request that has started."""
-    if request.trajectory is None:
-        raise TypeError(f"request {request.job.request_id!r} has not started")
-    return request.trajectory
 
 
 def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:

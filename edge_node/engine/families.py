@@ -89,6 +89,9 @@ class StableDiffusion:
     images = family.decode(latents)
     """
 
+    _added: tuple[str, ...] = ()
+    """Conditions that the denoiser takes together, as ``added_cond_kwargs``."""
+
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
         self._net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
@@ -107,11 +110,16 @@ class StableDiffusion:
         return self._guidance_width is not None
 
     def encode(self, texts: Sequence[str]) -> list[Condition]:
-        """Return the text encoder's hidden states of each text."""
+        """Return what the denoiser reads of each text: hidden states and what comes with them."""
+        encoded = self._encoded(list(texts))
+        parts = zip(*(torch.split(tensor, 1) for tensor in encoded.values()), strict=True)
+        return [dict(zip(encoded, own, strict=True)) for own in parts]
+
+    def _encoded(self, texts: list[str]) -> Condition:
         hidden, _ = self.pipeline.encode_prompt(
-            list(texts), self.pipeline.device, 1, do_classifier_free_guidance=False
+            texts, self.pipeline.device, 1, do_classifier_free_guidance=False
         )
-        return [{"encoder_hidden_states": own} for own in hidden.split(1)]
+        return {"encoder_hidden_states": hidden}
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Return the conditions of each sample that a request adds to a denoiser call.
@@ -135,109 +143,74 @@ class StableDiffusion:
 
     def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
         """Return the denoiser's answers [n, ...] for samples of any requests."""
-        return self._call(latents.to(self._net.dtype), timesteps, **condition)
-
-    def _call(self, *args: Tensor, **conditions: Any) -> Tensor:
-        out: Tensor = self._net(*args, **conditions, return_dict=False)[0]
-        return out
+        inputs: dict[str, Any] = dict(condition)
+        if self._added:
+            inputs["added_cond_kwargs"] = {name: inputs.pop(name, None) for name in self._added}
+        latents = latents.to(self._net.dtype)
+        out: Tensor = self._net(latents, timestep=timesteps, **inputs, return_dict=False)[0]
+        return out[:, : latents.shape[1]]  # PixArt also estimates the variance
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Return images [n, height, width, 3] of finished latents."""
         vae = self.pipeline.vae
-        scaled = self._unscaled(latents, vae.config).to(vae.dtype)
+        scaled = _unscaled(latents, vae.config).to(vae.dtype)
         images = vae.decode(scaled, return_dict=False)[0].float()
         unit = self.pipeline.image_processor.postprocess(images, output_type="np")
         return np.rint(unit * 255).astype(np.uint8)
 
-    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
-        return latents / config.scaling_factor
-
 
 class StableDiffusionXL(StableDiffusion):
-    """SDXL: two text encoders, a pooled text and sizes; latents with mean and spread."""
+    """SDXL: two text encoders, whose second one pools, and sizes as conditions."""
+
+    _added = ("text_embeds", "time_ids")
 
     def __init__(self, pipeline: Any) -> None:
         super().__init__(pipeline)
         if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.get("force_upcast"):
             pipeline.vae.float()  # it overflows in float16
 
-    def encode(self, texts: Sequence[str]) -> list[Condition]:
-        """Return both encoders' hidden states and the second one's pooled state."""
+    def _encoded(self, texts: list[str]) -> Condition:
         hidden, _, pooled, _ = self.pipeline.encode_prompt(
-            list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
+            texts, device=self.pipeline.device, do_classifier_free_guidance=False
         )
-        return [
-            {"encoder_hidden_states": own, "text_embeds": pool}
-            for own, pool in zip(hidden.split(1), pooled.split(1), strict=True)
-        ]
+        return {"encoder_hidden_states": hidden, "text_embeds": pooled}
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Add original size, crop and target size; an empty negative prompt may be all zeros."""
         found = super().conditions(job, encoded)
-        if len(found) == 2 and not job.negative_prompt and self._zeroes_empty:
+        zeroes_empty = self.pipeline.config.get("force_zeros_for_empty_prompt")
+        if len(found) == 2 and not job.negative_prompt and zeroes_empty:
             found[0] = {name: torch.zeros_like(value) for name, value in found[0].items()}
         like = found[0]["encoder_hidden_states"]
         sizes = (job.height_px, job.width_px, 0, 0, job.height_px, job.width_px)
         time_ids = torch.tensor([sizes], device=like.device, dtype=like.dtype)
         return [one | {"time_ids": time_ids} for one in found]
 
-    @property
-    def _zeroes_empty(self) -> bool:
-        return bool(self.pipeline.config.get("force_zeros_for_empty_prompt"))
-
-    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Call the UNet with its added conditions."""
-        rest = dict(condition)
-        added = {name: rest.pop(name) for name in ("text_embeds", "time_ids")}
-        return self._call(latents.to(self._net.dtype), timesteps, **rest, added_cond_kwargs=added)
-
-    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
-        mean, std = config.get("latents_mean"), config.get("latents_std")
-        if mean is None or std is None:
-            return latents / config.scaling_factor
-        centre, spread = (
-            torch.tensor(values, device=latents.device).view(1, -1, 1, 1) for values in (mean, std)
-        )
-        return latents * spread / config.scaling_factor + centre
-
 
 class StableDiffusion3(StableDiffusion):
     """SD3: a transformer that predicts the flow, and up to three text encoders."""
 
-    def encode(self, texts: Sequence[str]) -> list[Condition]:
-        """Return the encoders' joint hidden states and pooled states."""
+    def _encoded(self, texts: list[str]) -> Condition:
         hidden, _, pooled, _ = self.pipeline.encode_prompt(
-            list(texts),
+            texts,
             prompt_2=None,
             prompt_3=None,
             device=self.pipeline.device,
             do_classifier_free_guidance=False,
         )
-        return [
-            {"encoder_hidden_states": own, "pooled_projections": pool}
-            for own, pool in zip(hidden.split(1), pooled.split(1), strict=True)
-        ]
-
-    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Call the transformer."""
-        return self._call(latents.to(self._net.dtype), timestep=timesteps, **condition)
-
-    def _unscaled(self, latents: Tensor, config: Any) -> Tensor:
-        return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+        return {"encoder_hidden_states": hidden, "pooled_projections": pooled}
 
 
 class PixArt(StableDiffusion):
     """PixArt-alpha and -sigma: a transformer that reads T5's tokens, without padding."""
 
-    def encode(self, texts: Sequence[str]) -> list[Condition]:
-        """Return the hidden states of each text, and which of them are its own and not padding."""
-        hidden, mask, _, _ = self.pipeline.encode_prompt(
-            list(texts), device=self.pipeline.device, do_classifier_free_guidance=False
+    _added = ("resolution", "aspect_ratio")
+
+    def _encoded(self, texts: list[str]) -> Condition:
+        hidden, is_own, _, _ = self.pipeline.encode_prompt(
+            texts, device=self.pipeline.device, do_classifier_free_guidance=False
         )
-        return [
-            {"encoder_hidden_states": own, "encoder_attention_mask": used}
-            for own, used in zip(hidden.split(1), mask.split(1), strict=True)
-        ]
+        return {"encoder_hidden_states": hidden, "encoder_attention_mask": is_own}
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Add size and aspect ratio where the transformer takes them."""
@@ -248,13 +221,16 @@ class PixArt(StableDiffusion):
         shape = {"resolution": size, "aspect_ratio": size[:, :1] / size[:, 1:]}
         return [one | shape for one in encoded]
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """Call the transformer; its estimate of the variance is left out."""
-        rest = dict(condition)
-        added = {name: rest.pop(name, None) for name in ("resolution", "aspect_ratio")}
-        latents = latents.to(self._net.dtype)
-        out = self._call(latents, timestep=timesteps, **rest, added_cond_kwargs=added)
-        return out[:, : latents.shape[1]]
+
+def _unscaled(latents: Tensor, config: Any) -> Tensor:
+    """Return latents as an autoencoder takes them, by the statistics in its configuration."""
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if mean is None or std is None:
+        return latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    centre, spread = (
+        torch.tensor(values, device=latents.device).view(1, -1, 1, 1) for values in (mean, std)
+    )
+    return latents * spread / config.scaling_factor + centre
 
 
 _FAMILIES: dict[str, type[StableDiffusion]] = {

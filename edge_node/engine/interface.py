@@ -9,7 +9,7 @@ import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Job:
     request_id: str
     model_id: str
     prompt: str
-    negative_prompt: str
+    negative_prompt: str = ""
     num_steps: int
     guidance_scale: float
     seed: int
@@ -42,30 +42,20 @@ class Job:
         cls,
         config: ModelConfig,
         *,
-        request_id: str,
-        prompt: str,
-        num_steps: int,
-        seed: int,
         guidance_scale: float | None = None,
-        negative_prompt: str = "",
         scheduler: str = "",
-        deadline_s: float = math.inf,
-    ) -> "Job":
+        **fields: Any,
+    ) -> Self:
         """Return a request for a model; what it leaves out is what the catalog says."""
         if guidance_scale is None:
             guidance_scale = config.default_guidance_scale
         return cls(
-            request_id=request_id,
             model_id=config.model_id,
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            num_steps=num_steps,
             guidance_scale=guidance_scale,
-            seed=seed,
             scheduler=scheduler or config.scheduler,
             width_px=config.width_px,
             height_px=config.height_px,
-            deadline_s=deadline_s,
+            **fields,
         )
 
 
@@ -116,7 +106,6 @@ class Engine(Protocol):
         Raises:
             ModelLoadError: the files cannot be read.
         """
-        ...
 
     async def stage(self, entry: Entry) -> int:
         """Keep a copy of a model's weights in host memory; return its measured bytes.
@@ -125,11 +114,9 @@ class Engine(Protocol):
             ModelLoadError: the weights cannot be used; nothing stays behind.
             OverloadedError: the host's memory is full; nothing stays behind.
         """
-        ...
 
     async def unstage(self, model_id: str) -> None:
         """Give a copy's memory back; what is resident on the device stays so."""
-        ...
 
     async def load(self, entry: Entry) -> int:
         """Make a model resident, from its copy in host memory or from disk; return its bytes.
@@ -138,15 +125,12 @@ class Engine(Protocol):
             ModelLoadError: the weights cannot be used; nothing stays behind.
             OverloadedError: the device's memory is full; nothing stays behind.
         """
-        ...
 
     async def evict(self, model_id: str) -> None:
         """Release a model's memory, back to the operating system."""
-        ...
 
     def working_bytes(self, model_id: str) -> int | None:
         """Return the memory that a loaded model's largest batch takes; None: not measurable."""
-        ...
 
     def generate(self, job: Job) -> AsyncGenerator[Event, None]:
         """Generate one image with a resident model, beside others.
@@ -156,11 +140,9 @@ class Engine(Protocol):
             GenerationError: the model failed.
             OverloadedError: the device's memory is full.
         """
-        ...
 
     async def close(self) -> None:
         """Release everything and end the device thread."""
-        ...
 
 
 async def image_of(engine: Engine, job: Job) -> ImageDone:
@@ -169,11 +151,9 @@ async def image_of(engine: Engine, job: Job) -> ImageDone:
     Raises:
         TypeError: it ended without an image.
     """
-    last: Event | None = None
     async with aclosing(engine.generate(job)) as events:
-        async for event in events:
-            last = event
-    return as_image(last)
+        seen = [event async for event in events]
+    return as_image(seen[-1] if seen else None)
 
 
 def as_image(last: Event | None) -> ImageDone:

@@ -39,6 +39,9 @@ class Built:
 class Loader:
     """Builds, reads and copies; holds what is staged in host memory.
 
+    Where weights cannot be used (ModelLoadError) or memory is full (OverloadedError), nothing of
+    the model stays behind.
+
     await loader.stage(entry)                  # disk -> host, kept; pinned where there is a GPU
     built, block = await loader.fetch(entry)   # host or disk -> device
     built.weights.install(block)               # in the device thread
@@ -61,16 +64,15 @@ class Loader:
         self._staged: dict[str, Tensor] = {}
 
     async def stage(self, entry: Entry) -> int:
-        """Read a model's weights into host memory and keep them; return their bytes.
-
-        Raises:
-            ModelLoadError: they cannot be used; nothing stays behind.
-            OverloadedError: memory is full; nothing stays behind.
-        """
+        """Read a model's weights into host memory and keep them; return their bytes."""
         if entry.model_id not in self._staged:
             _, block = await self._read(entry)
             if self._stream:
-                await self._pinned(entry, block)
+                try:
+                    await self._own_thread.call(self.guarded, entry, _pin, block)
+                except asyncio.CancelledError:
+                    await self._own_thread.call(_unpin, block)  # it was pinned meanwhile
+                    raise
             self._staged[entry.model_id] = block
         return len(self._staged[entry.model_id])
 
@@ -82,12 +84,7 @@ class Loader:
         await self.drop(block)
 
     async def fetch(self, entry: Entry) -> tuple[Built, Tensor]:
-        """Return a model's nets and its weights on the device, ready to be installed.
-
-        Raises:
-            ModelLoadError: they cannot be used; nothing stays behind.
-            OverloadedError: memory is full; nothing stays behind.
-        """
+        """Return a model's nets and its weights on the device, ready to be installed."""
         if entry.model_id in self._staged:
             built, block = self._shelf[entry.model_id], self._staged[entry.model_id]
             return built, await self._own_thread.call(self.guarded, entry, self._on_device, block)
@@ -110,13 +107,6 @@ class Loader:
         self._shelf.clear()
         self._own_thread.close()
 
-    async def _pinned(self, entry: Entry, block: Tensor) -> None:
-        try:
-            await self._own_thread.call(self.guarded, entry, _pin, block)
-        except asyncio.CancelledError:
-            await self._own_thread.call(_unpin, block)  # it was pinned meanwhile
-            raise
-
     async def _read(self, entry: Entry) -> tuple[Built, Tensor]:
         known = self._shelf.get(entry.model_id)
         if known and known.weights.is_readable:
@@ -128,7 +118,7 @@ class Loader:
             else:
                 return known, block
         built = await self._device_thread.call(self.guarded, entry, self._build, entry)
-        block = await self._own_thread.call(self.guarded, entry, _taken, built)
+        block = await self._own_thread.call(self.guarded, entry, built.weights.take)
         self._shelf[entry.model_id] = built
         return built, block
 
@@ -184,15 +174,7 @@ def _begin() -> None:
 
 def _read(entry: Entry, built: Built) -> Tensor:
     entry.check()
-    block = blank(built.weights.num_bytes)
-    built.weights.read(block)
-    return block
-
-
-def _taken(built: Built) -> Tensor:
-    block = blank(built.weights.num_bytes)
-    built.weights.take(block)
-    return block
+    return built.weights.read()
 
 
 def _pin(block: Tensor) -> None:

@@ -19,16 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    LCMScheduler,
-)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -115,7 +108,7 @@ def make(name: str, own: Any) -> Any:
     """
     if name not in _SAMPLERS:
         raise ValueError(f"scheduler must be one of {', '.join(_SAMPLERS)}, got {name!r}")
-    is_flow = isinstance(own, FlowMatchEulerDiscreteScheduler)
+    is_flow = isinstance(own, diffusers.FlowMatchEulerDiscreteScheduler)
     if is_flow != (name == "flow_euler"):
         kind = "flow matching: its sampler is flow_euler" if is_flow else "no flow matching"
         raise ValueError(f"the model is {kind}, got scheduler {name!r}")
@@ -156,11 +149,9 @@ def ddim(scheduler: Any) -> Coefficients:
 
 
 def euler(scheduler: Any) -> Coefficients:
-    """Karras et al. 2022, algorithm 2 without churn; x in units of its noise level."""
+    """Karras et al. 2022, algorithm 2 without churn."""
     sigma, following = _levels(scheduler)
-    skip, scale, in_scale = _variance_exploding(scheduler, sigma)
-    ratio = following / sigma
-    return Coefficients(skip, scale, keep=ratio, now=1 - ratio, in_scale=in_scale)
+    return _variance_exploding(scheduler, sigma, following)
 
 
 def euler_ancestral(scheduler: Any) -> Coefficients:
@@ -168,15 +159,13 @@ def euler_ancestral(scheduler: Any) -> Coefficients:
     sigma, following = _levels(scheduler)
     up = np.sqrt(following**2 * (sigma**2 - following**2) / sigma**2)
     down = np.sqrt(following**2 - up**2)
-    skip, scale, in_scale = _variance_exploding(scheduler, sigma)
-    ratio = down / sigma
-    return Coefficients(skip, scale, keep=ratio, now=1 - ratio, fresh=up, in_scale=in_scale)
+    return _variance_exploding(scheduler, sigma, down)._replace(fresh=up)
 
 
 def dpmpp_2m(scheduler: Any) -> Coefficients:
     """Lu et al. 2022 (DPM-Solver++), algorithm 2; first order at the first and the last step."""
     config = scheduler.config
-    levels = _sigmas(scheduler)
+    levels = scheduler.sigmas.double().numpy()  # the one after the last step included
     alpha = 1 / np.sqrt(levels**2 + 1)
     sigma = levels * alpha
     with np.errstate(divide="ignore"):
@@ -215,26 +204,22 @@ def lcm(scheduler: Any) -> Coefficients:
 def flow_euler(scheduler: Any) -> Coefficients:
     """Esser et al. 2024 (rectified flow): out = noise - x0, x = (1 - sigma) x0 + sigma noise."""
     sigma, following = _levels(scheduler)
-    return Coefficients(
-        np.ones_like(sigma), -sigma, keep=following / sigma, now=1 - following / sigma
-    )
-
-
-def _sigmas(scheduler: Any) -> Array:
-    """Return the noise levels [num_steps + 1], the one after the last step included."""
-    return np.asarray(scheduler.sigmas.double().numpy())
+    ratio = following / sigma
+    return Coefficients(np.ones_like(sigma), -sigma, keep=ratio, now=1 - ratio)
 
 
 def _levels(scheduler: Any) -> tuple[Array, Array]:
-    sigmas = _sigmas(scheduler)
+    """Return the noise level of each step [num_steps], and the one that follows it."""
+    sigmas = scheduler.sigmas.double().numpy()
     return sigmas[:-1], sigmas[1:]
 
 
-def _variance_exploding(scheduler: Any, sigma: Array) -> tuple[Array, Array, Array]:
-    """Return (skip, scale, in_scale) for ``x = x0 + sigma eps``: the same x, divided by alpha."""
+def _variance_exploding(scheduler: Any, sigma: Array, down: Array) -> Coefficients:
+    """Return Euler's step from ``sigma`` to ``down`` of ``x = x0 + sigma eps``: x over alpha."""
     alpha = 1 / np.sqrt(sigma**2 + 1)
     skip, scale = estimate(scheduler.config.prediction_type, alpha, sigma * alpha)
-    return skip * alpha, scale, alpha
+    ratio = down / sigma
+    return Coefficients(skip * alpha, scale, keep=ratio, now=1 - ratio, in_scale=alpha)
 
 
 def _drop_surplus(scheduler: Any, num_steps: int) -> None:
@@ -267,11 +252,11 @@ def _refuse_unknown(scheduler: Any) -> None:
 
 
 _SAMPLERS: dict[str, tuple[Any, Callable[[Any], Coefficients]]] = {
-    "ddim": (DDIMScheduler, ddim),
-    "euler": (EulerDiscreteScheduler, euler),
-    "euler_ancestral": (EulerAncestralDiscreteScheduler, euler_ancestral),
-    "dpmpp_2m": (DPMSolverMultistepScheduler, dpmpp_2m),
-    "lcm": (LCMScheduler, lcm),
-    "flow_euler": (FlowMatchEulerDiscreteScheduler, flow_euler),
+    "ddim": (diffusers.DDIMScheduler, ddim),
+    "euler": (diffusers.EulerDiscreteScheduler, euler),
+    "euler_ancestral": (diffusers.EulerAncestralDiscreteScheduler, euler_ancestral),
+    "dpmpp_2m": (diffusers.DPMSolverMultistepScheduler, dpmpp_2m),
+    "lcm": (diffusers.LCMScheduler, lcm),
+    "flow_euler": (diffusers.FlowMatchEulerDiscreteScheduler, flow_euler),
 }
 """By the names of ``config.SAMPLERS``: the diffusers class that a table equals, and its steps."""

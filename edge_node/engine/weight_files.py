@@ -47,21 +47,14 @@ def stored(folder: Path, variant: str = "") -> dict[str, Stored]:
         variant: as in "model.fp16.safetensors"; empty: the files without one, or of several.
     """
     files = sorted(folder.glob(f"*.{variant}*.safetensors" if variant else "*.safetensors"))
-    return {name: one for file in files for name, one in _tensors(file).items()}
-
-
-def _tensors(file: Path) -> dict[str, Stored]:
-    data_begin, entries = header(file)
-    return {
-        name: Stored(
-            file=file,
-            begin=data_begin + entry["data_offsets"][0],
-            dtype=_DTYPES[entry["dtype"]],
-            shape=tuple(entry["shape"]),
-        )
-        for name, entry in entries.items()
-        if entry["dtype"] in _DTYPES
-    }
+    found = {}
+    for file in files:
+        data_begin, entries = header(file)
+        for name, entry in entries.items():
+            if dtype := _DTYPES.get(entry["dtype"]):
+                begin = data_begin + entry["data_offsets"][0]
+                found[name] = Stored(file, begin, dtype, tuple(entry["shape"]))
+    return found
 
 
 def read(wanted: Iterable[tuple[Stored, Tensor]]) -> None:
@@ -82,19 +75,13 @@ def read(wanted: Iterable[tuple[Stored, Tensor]]) -> None:
 
 
 def _read(descriptor: int, one: Stored, target: Tensor) -> None:
-    if target.dtype == one.dtype and target.is_contiguous():
-        _fill(descriptor, one, target)
-    else:
-        raw = torch.empty(one.shape, dtype=one.dtype)
-        _fill(descriptor, one, raw)
-        target.copy_(raw)
-
-
-def _fill(descriptor: int, one: Stored, target: Tensor) -> None:
-    left = target.detach().reshape(-1).view(torch.uint8).numpy().data
-    begin = one.begin
+    is_direct = target.dtype == one.dtype and target.is_contiguous()
+    raw = target.detach() if is_direct else torch.empty(one.shape, dtype=one.dtype)
+    left, begin = raw.reshape(-1).view(torch.uint8).numpy().data, one.begin
     while left:
         num_bytes = os.preadv(descriptor, [left], begin)
         if num_bytes == 0:
             raise OSError(f"{one.file.name} ends {len(left)} bytes too early")
         left, begin = left[num_bytes:], begin + num_bytes
+    if not is_direct:
+        target.copy_(raw)

@@ -6,10 +6,9 @@ pointers. The layout keeps each tensor's strides and starts it at a multiple of 
 """
 
 import ctypes
-import itertools
 import logging
 import mmap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +61,8 @@ def copy(source: Tensor, target: Tensor) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """One tensor's place in a block, and the parameters or buffers that it is."""
+class _Span:
+    """The bytes of one tensor in a block, and the parameters or buffers that it is."""
 
     names: tuple[str, ...]
     """Under which the nets know it, "unet.conv_in.weight"; several where it is tied."""
@@ -79,72 +78,71 @@ class Weights:
     """The tensors of a pipeline's nets, and where they are stored.
 
     weights = Weights(pipeline)
-    block = blank(weights.num_bytes)
-    weights.take(block)       # from the nets as they were built, which are empty after it
+    block = weights.take()    # from the nets as they were built, which are empty after it
     weights.install(block)    # the nets compute with it
     weights.install(None)     # the nets hold nothing
-    weights.read(block)       # from the files
+    block = weights.read()    # from the files
     """
 
     def __init__(self, pipeline: Any, variant: str = "") -> None:
-        parts = {
-            name: part
-            for name, part in pipeline.components.items()
-            if isinstance(part, torch.nn.Module)
-        }
+        components = pipeline.components.items()
+        parts = {name: part for name, part in components if isinstance(part, torch.nn.Module)}
         _check_complete(parts)
         self._folders = {name: _folder(part) for name, part in parts.items()}
         self._variant = variant
-        self._places, self.num_bytes = _laid_out(parts)
+        self._spans, self.num_bytes = _laid_out(parts)
         """Size of the block: every distinct tensor once, and what alignment adds."""
-        self._kept: dict[_Place, Tensor] = {}
+        self._kept: dict[_Span, Tensor] = {}
         self.is_readable = False
         """``read`` gives the very bytes that the nets were built with; known after ``take``."""
 
-    def take(self, block: Tensor) -> None:
+    def take(self) -> Tensor:
         """Move the tensors that the nets were built with into a block, and compare the files."""
-        files = self._stored()
-        for place, view in self._views(block):
-            value = place.tensors[0].detach()
+        block, files = blank(self.num_bytes), self._stored()
+        for span, view in self._views(block):
+            value = span.tensors[0].detach()
             view.copy_(value)
-            if not _holds(files, place, value):
-                self._kept[place] = value.clone()
+            if not _holds(files, span, value):
+                self._kept[span] = value.clone()
         kept_bytes = sum(value.nbytes for value in self._kept.values())
         self.is_readable = kept_bytes <= _MOST_KEPT_FRAC * self.num_bytes
         if not self.is_readable:
             self._kept.clear()
             logger.info("%d bytes are stored otherwise than the nets hold them", kept_bytes)
         self.install(None)
+        return block
 
-    def read(self, block: Tensor) -> None:
-        """Fill a block from the files.
+    def read(self) -> Tensor:
+        """Return a block filled from the files.
 
         Raises:
             ValueError: the files hold other tensors than those that the nets were built with.
             OSError: they cannot be read.
+            MemoryError: there is no room.
         """
-        files = self._stored()
+        block, files = blank(self.num_bytes), self._stored()
         wanted = []
-        for place, view in self._views(block):
-            if place in self._kept:
-                view.copy_(self._kept[place])
+        for span, view in self._views(block):
+            if span in self._kept:
+                view.copy_(self._kept[span])
             else:
-                wanted.append((_found(files, place), view))
+                wanted.append((_found(files, span), view))
         read(wanted)
+        return block
 
     def install(self, block: Tensor | None) -> None:
         """Let the nets compute with a block, or hold nothing."""
         nothing = torch.empty(0)
-        views = self._views(block) if block is not None else ((p, nothing) for p in self._places)
-        for place, view in views:
-            for tensor in place.tensors:
+        views = self._views(block) if block is not None else ((p, nothing) for p in self._spans)
+        for span, view in views:
+            for tensor in span.tensors:
                 tensor.data = view
 
-    def _views(self, block: Tensor) -> Iterator[tuple[_Place, Tensor]]:
-        typed = {dtype: block.view(dtype) for dtype in {place.dtype for place in self._places}}
-        for place in self._places:
-            begin = place.begin // place.dtype.itemsize
-            yield place, typed[place.dtype].as_strided(place.shape, place.stride, begin)
+    def _views(self, block: Tensor) -> Iterator[tuple[_Span, Tensor]]:
+        typed = {dtype: block.view(dtype) for dtype in {span.dtype for span in self._spans}}
+        for span in self._spans:
+            begin = span.begin // span.dtype.itemsize
+            yield span, typed[span.dtype].as_strided(span.shape, span.stride, begin)
 
     def _stored(self) -> dict[str, Stored]:
         return {
@@ -173,18 +171,17 @@ def _folder(net: Any) -> Path:
     return Path(config["_name_or_path"] if isinstance(config, dict) else config._name_or_path)
 
 
-def _laid_out(parts: Mapping[str, torch.nn.Module]) -> tuple[list[_Place], int]:
-    """Return the places of all distinct tensors, in the nets' own order, and the block's bytes."""
+def _laid_out(parts: Mapping[str, torch.nn.Module]) -> tuple[list[_Span], int]:
+    """Return the spans of all distinct tensors, in the nets' own order, and the block's bytes."""
     owners: dict[tuple[Any, ...], list[tuple[str, Tensor]]] = {}
     for name, tensor in _named_tensors(parts):
         key = (tensor.data_ptr(), tensor.shape, tensor.dtype) if tensor.numel() else (id(tensor),)
         owners.setdefault(key, []).append((name, tensor))
-    places = []
-    begin = 0
+    spans, begin = [], 0
     for group in owners.values():
         tensor = group[0][1]
-        places.append(
-            _Place(
+        spans.append(
+            _Span(
                 names=tuple(name for name, _ in group),
                 tensors=tuple({id(owner): owner for _, owner in group}.values()),
                 dtype=tensor.dtype,
@@ -194,22 +191,19 @@ def _laid_out(parts: Mapping[str, torch.nn.Module]) -> tuple[list[_Place], int]:
             )
         )
         begin += -(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    return places, begin
+    return spans, begin
 
 
 def _named_tensors(parts: Mapping[str, torch.nn.Module]) -> Iterator[tuple[str, Tensor]]:
     for part, net in parts.items():
-        own: Iterable[tuple[str, Tensor]] = itertools.chain(
-            net.named_parameters(remove_duplicate=False),
-            net.named_buffers(remove_duplicate=False),
-        )
-        yield from ((f"{part}.{name}", tensor) for name, tensor in own)
+        for named in (net.named_parameters, net.named_buffers):
+            yield from ((f"{part}.{name}", t) for name, t in named(remove_duplicate=False))
 
 
-def _holds(files: Mapping[str, Stored], place: _Place, value: Tensor) -> bool:
+def _holds(files: Mapping[str, Stored], span: _Span, value: Tensor) -> bool:
     """Return whether the files hold a tensor's very values."""
     try:
-        found = _found(files, place)
+        found = _found(files, span)
     except ValueError:
         return False
     other = torch.empty_like(value)
@@ -217,18 +211,18 @@ def _holds(files: Mapping[str, Stored], place: _Place, value: Tensor) -> bool:
     return torch.equal(other, value)
 
 
-def _found(files: Mapping[str, Stored], place: _Place) -> Stored:
+def _found(files: Mapping[str, Stored], span: _Span) -> Stored:
     """Return where a tensor is stored, also where its names there have one more part in front.
 
     Raises:
         ValueError: nowhere, or in another shape.
     """
-    for name in place.names:
+    for name in span.names:
         part, _, rest = name.partition(".")
         for known in (name, f"{part}.text_model.{rest}"):
             if known in files:
-                if files[known].shape != tuple(place.shape):
-                    shapes = f"{tuple(place.shape)} expected, {files[known].shape} found"
+                if files[known].shape != tuple(span.shape):
+                    shapes = f"{tuple(span.shape)} expected, {files[known].shape} found"
                     raise ValueError(f"{files[known].file.name}: {known}: {shapes}")
                 return files[known]
-    raise ValueError(f"its files lack {place.names[0]}")
+    raise ValueError(f"its files lack {span.names[0]}")

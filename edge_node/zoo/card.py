@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from edge_node.zoo.loop import Recipe, TrainingRecord
 from protos.manifest import Manifest
-
-matplotlib.use("Agg")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,13 +29,15 @@ def write(training: Training, folder: Path) -> None:
     (folder / "training.json").write_text(json.dumps(asdict(training), indent=1) + "\n")
     _plot(training, folder / "loss.png")
     recipe, trained, manifest = training.recipe, training.trained, training.manifest
+    starts = ", ".join(f"{update:,}" for update in recipe.restarts)
+    restarts = f" (anew at {starts})" if starts else ""
     rows = {
         "What": training.what,
         "Parameters": f"{training.num_parameters:,}",
         "Data": training.data,
         "Seed": str(recipe.seed),
         "Updates": f"{trained.num_updates:,} of {recipe.num_updates:,}, batch {recipe.batch}",
-        "Optimiser": f"AdamW, peak {recipe.learning_rate:g}, cosine to 0{_restarted(recipe)}, "
+        "Optimiser": f"AdamW, peak {recipe.learning_rate:g}, cosine to 0{restarts}, "
         f"EMA {recipe.ema_decay:g}",
         "Wall time": f"{trained.wall_s / 60:.0f} min",
         "Hardware": f"{manifest.num_cpus} x {manifest.cpu}; {manifest.device}",
@@ -55,10 +54,6 @@ def write(training: Training, folder: Path) -> None:
         "its figures stand in docs/results/zoo.md.\n\n"
         "![training loss](loss.png)\n"
     )
-
-
-def _restarted(recipe: Recipe) -> str:
-    return f" (anew at {', '.join(f'{r:,}' for r in recipe.restarts)})" if recipe.restarts else ""
 
 
 def _plot(training: Training, file: Path) -> None:

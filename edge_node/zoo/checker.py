@@ -30,8 +30,7 @@ CENTRE_PX = 6.0
 class Found:
     """One object as it was read, with its box in pixels."""
 
-    colour: str
-    shape: str
+    thing: scenes.Thing
     x: float
     y: float
     radius: float
@@ -55,9 +54,8 @@ def read(image: np.ndarray, style: Style = "plain") -> Reading | None:
     k = len(image) // scenes.IMAGE_PX
     pixels = image.reshape(scenes.IMAGE_PX, k, scenes.IMAGE_PX, k, 3).mean(axis=(1, 3))
     pixels = pixels.astype(np.float32)
-    border = np.concatenate([pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3)])
-    border = np.concatenate([border, pixels[:, :2].reshape(-1, 3), pixels[:, -2:].reshape(-1, 3)])
-    ground = np.median(border, axis=0)
+    sides = pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]
+    ground = np.median(np.concatenate([side.reshape(-1, 3) for side in sides]), axis=0)
     mask = np.linalg.norm(pixels - ground, axis=-1) > OBJECT_DISTANCE[style]
     labels, count = ndimage.label(mask)
     objects = []
@@ -82,10 +80,9 @@ def matches(image: np.ndarray, scene: scenes.Scene, style: Style = "plain") -> b
         return len(reading.objects) == 1 and _is_single(reading.objects[0], scene)
     if len(reading.objects) != 2:
         return False
+    shown = scene.first, scene.second, scene.relation
     return any(
-        _thing(first) == scene.first
-        and _thing(second) == scene.second
-        and _relation(first, second) == scene.relation
+        (first.thing, second.thing, _relation(first, second)) == shown
         for first, second in (reading.objects, reading.objects[::-1])
     )
 
@@ -104,9 +101,8 @@ def _read_object(
         component = component & (contrast > EDGE_FRAC * np.percentile(contrast[component], 90))
     if component.sum() < MIN_AREA_PX:
         return None
-    rows, columns = np.flatnonzero(component.any(axis=1)), np.flatnonzero(component.any(axis=0))
-    top, bottom = rows[0], rows[-1] + 1
-    left, right = columns[0], columns[-1] + 1
+    [(rows, columns)] = ndimage.find_objects(component.astype(int))
+    top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
     x, y = (left + right) / 2, (top + bottom) / 2
     radius = (bottom - top + right - left) / 4
     overlaps = {
@@ -117,7 +113,8 @@ def _read_object(
     if overlaps[best] < MIN_OVERLAP:
         return None
     tones = [styles.tones(style, scenes.rgb(rgb)) for rgb in scenes.COLOURS.values()]
-    return Found((*scenes.COLOURS,)[_nearest(inner, tones)], best, x, y, radius)
+    thing = scenes.Thing((*scenes.COLOURS,)[_nearest(inner, tones)], best)
+    return Found(thing, x, y, radius)
 
 
 def _overlap(component: np.ndarray, shape: str, x: float, y: float, radius: float) -> float:
@@ -131,13 +128,9 @@ def _nearest(pixels: np.ndarray, palette: Sequence[np.ndarray]) -> int:
     return int(np.bincount(np.argmin(distances, axis=0)).argmax())
 
 
-def _thing(found: Found) -> scenes.Thing:
-    return scenes.Thing(found.colour, found.shape)
-
-
 def _is_single(found: Found, scene: scenes.Single) -> bool:
     size = "large" if found.radius > LARGE_RADIUS_PX else "small"
-    return (_thing(found), size, _position(found)) == (scene.thing, scene.size, scene.position)
+    return (found.thing, size, _position(found)) == (scene.thing, scene.size, scene.position)
 
 
 def _position(found: Found) -> str:

@@ -13,10 +13,10 @@ taken in units of v, because in x0 the low timesteps, scaled by sigma, are forgo
 import numpy as np
 import torch
 from diffusers import LCMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel
 
-from edge_node.zoo.denoiser import scheduler
+from edge_node.zoo.denoiser import Diffusion, scheduler
 from edge_node.zoo.loop import Recipe
 
 RECIPE = Recipe(
@@ -59,12 +59,8 @@ def guided_v(
 ) -> Tensor:
     """Return what a teacher answers under its guidance (Ho & Salimans 2022, equation 6).
 
-    Args:
-        teacher: the denoiser.
-        noisy: x_t [n, 8, h, w].
-        times: timesteps [n].
-        context: the captions' hidden states [n, MAX_TOKENS, WIDTH].
-        empty: the empty caption's, like ``context``.
+    It takes x_t [n, 8, h, w], timesteps [n], and the hidden states [n, MAX_TOKENS, WIDTH] of the
+    captions and of the empty one.
     """
     both = teacher(torch.cat([noisy, noisy]), times.repeat(2), torch.cat([empty, context])).sample
     free, conditioned = both.chunk(2)
@@ -72,8 +68,8 @@ def guided_v(
     return v
 
 
-class Consistency(nn.Module):
-    """Student and frozen teacher, with the consistency loss as forward."""
+class Consistency(Diffusion):
+    """Student and frozen teacher."""
 
     def __init__(
         self, unet: UNet2DConditionModel, teacher: UNet2DConditionModel, encoder: CLIPTextModel
@@ -82,49 +78,34 @@ class Consistency(nn.Module):
         self.unet = unet
         self.teacher = teacher.requires_grad_(requires_grad=False)
         self.encoder = encoder.requires_grad_(requires_grad=False)
-        self.alpha_bar: Tensor
-        self.register_buffer("alpha_bar", scheduler().alphas_cumprod, persistent=False)
 
     def forward(
         self, latents: Tensor, ids: Tensor, empty_ids: Tensor, times: Tensor, noise: Tensor
     ) -> Tensor:
-        """Return the mean squared distance of the student before and after a teacher's step.
-
-        Args:
-            latents: scaled latents [n, 8, 8, 8].
-            ids: caption tokens [n, MAX_TOKENS].
-            empty_ids: tokens of the empty caption [1, MAX_TOKENS].
-            times: timesteps [n].
-            noise: standard normal, like ``latents``.
-        """
+        """Return the mean squared distance of the student before and after a teacher's step."""
         with torch.no_grad():
             context = self.encoder(input_ids=ids).last_hidden_state
             empty = self.encoder(input_ids=empty_ids).last_hidden_state.expand_as(context)
-            alpha, sigma = self._levels(times)
+            alpha, sigma = self.levels(times)
             noisy = alpha * latents + sigma * noise
             later_times = times - JUMP
             later = self._teacher_step(noisy, times, later_times, context, empty)
             target = self._clean(later, later_times.clamp(min=0), context)
         found = self._clean(noisy, times, context)
-        return ((found - target) / self._levels(times)[1]).square().mean()
-
-    def _levels(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (alpha, sigma), each [n, 1, 1, 1]; before timestep 0 there is no noise."""
-        alpha_bar = self.alpha_bar[times.clamp(min=0)].where(times >= 0, 1.0)[:, None, None, None]
-        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        return ((found - target) / self.levels(times)[1]).square().mean()
 
     def _teacher_step(
         self, noisy: Tensor, times: Tensor, later_times: Tensor, context: Tensor, empty: Tensor
     ) -> Tensor:
         """Return x_s by one guided DDIM step."""
         v = guided_v(self.teacher, noisy, times, context, empty)
-        alpha, sigma = self._levels(times)
-        next_alpha, next_sigma = self._levels(later_times)
+        alpha, sigma = self.levels(times)
+        next_alpha, next_sigma = self.levels(later_times)
         return next_alpha * (alpha * noisy - sigma * v) + next_sigma * (sigma * noisy + alpha * v)
 
     def _clean(self, noisy: Tensor, times: Tensor, context: Tensor) -> Tensor:
         """Return f(x, t) of the student."""
-        alpha, sigma = self._levels(times)
+        alpha, sigma = self.levels(times)
         clean = alpha * noisy - sigma * self.unet(noisy, times, context).sample
         scaled = (TIMESTEP_SCALING * times[:, None, None, None]) ** 2
         c_skip = SIGMA_DATA**2 / (scaled + SIGMA_DATA**2)

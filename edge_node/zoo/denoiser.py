@@ -45,7 +45,7 @@ LAYOUT_TIME = 850
 class Variant:
     """One denoiser: its size, what it is trained on and how."""
 
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = (48, 96)
     recipe: Recipe
     trains_text: bool = False
     parent: Literal["scene-small"] | None = None
@@ -76,29 +76,24 @@ VARIANTS = {
         trains_text=True,
     ),
     "scene-small": Variant(
-        channels=(48, 96),
-        recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32),
+        recipe=Recipe(num_updates=2000, batch=64, learning_rate=1.2e-3, seed=32)
     ),
     "scene-nano": Variant(
-        channels=(32, 64),
-        recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33),
+        channels=(32, 64), recipe=Recipe(num_updates=1600, batch=64, learning_rate=1.5e-3, seed=33)
     ),
     "scene-neon": Variant(
-        channels=(48, 96),
         recipe=Recipe(num_updates=1800, batch=64, learning_rate=8e-4, seed=34),
         parent="scene-small",
         style="neon",
         num_scenes=20_000,
     ),
     "scene-sketch": Variant(
-        channels=(48, 96),
         recipe=Recipe(num_updates=1200, batch=64, learning_rate=8e-4, seed=35),
         parent="scene-small",
         style="sketch",
         num_scenes=20_000,
     ),
     "scene-wide": Variant(
-        channels=(48, 96),
         recipe=Recipe(
             num_updates=2400, batch=16, learning_rate=6e-4, seed=36, checkpoint_every=100
         ),
@@ -107,6 +102,11 @@ VARIANTS = {
         num_scenes=8000,
     ),
 }
+
+
+def variant_of(model: str) -> Variant:
+    """Return what a model draws and learns from; those that learn from ``scene-base`` are alike."""
+    return VARIANTS.get(model, VARIANTS["scene-base"])
 
 
 def build(channels: tuple[int, ...], image_px: int = scenes.IMAGE_PX) -> UNet2DConditionModel:
@@ -140,31 +140,39 @@ def scheduler() -> DDIMScheduler:
     )
 
 
-class Denoising(nn.Module):
-    """The denoiser and the text encoder with the diffusion loss as forward."""
+class Diffusion(nn.Module):
+    """What is trained on the zoo's noise schedule, its loss as forward, for accelerate to wrap.
+
+    Every forward takes scaled latents [n, 8, px/8, px/8], their caption tokens [n, MAX_TOKENS],
+    then timesteps [n] and standard normal noise like the latents; those that learn from a guided
+    teacher take the tokens of the empty caption [1, MAX_TOKENS] before the timesteps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha_bar: Tensor
+        self.register_buffer("alpha_bar", scheduler().alphas_cumprod, persistent=False)
+
+    def levels(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (alpha, sigma), each [n, 1, 1, 1]; before timestep 0 there is no noise."""
+        alpha_bar = self.alpha_bar[times.clamp(min=0)].where(times >= 0, 1.0)[:, None, None, None]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+class Denoising(Diffusion):
+    """The denoiser and the text encoder."""
 
     def __init__(self, unet: UNet2DConditionModel, encoder: CLIPTextModel) -> None:
         super().__init__()
         self.unet = unet
         self.encoder = encoder
-        self.alpha_bar: Tensor
-        self.register_buffer("alpha_bar", scheduler().alphas_cumprod, persistent=False)
 
     def forward(self, latents: Tensor, ids: Tensor, times: Tensor, noise: Tensor) -> Tensor:
-        """Return the mean squared error of v.
-
-        Args:
-            latents: scaled latents [n, 8, px/8, px/8].
-            ids: caption tokens [n, MAX_TOKENS].
-            times: timesteps [n].
-            noise: standard normal, like ``latents``.
-        """
-        alpha_bar = self.alpha_bar[times][:, None, None, None]
-        noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
-        v = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * latents
+        """Return the mean squared error of v."""
+        alpha, sigma = self.levels(times)
         context = self.encoder(input_ids=ids).last_hidden_state
-        out: Tensor = self.unet(noisy, times, context).sample
-        return (out - v).square().mean()
+        out: Tensor = self.unet(alpha * latents + sigma * noise, times, context).sample
+        return (out - (alpha * noise - sigma * latents)).square().mean()
 
 
 @dataclass(frozen=True, slots=True)

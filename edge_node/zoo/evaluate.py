@@ -32,16 +32,7 @@ from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
 
-MODELS = (
-    "scene-nano",
-    "scene-small",
-    "scene-base",
-    "scene-turbo",
-    "scene-neon",
-    "scene-sketch",
-    "scene-wide",
-    "scene-dit",
-)
+MODELS: tuple[str, ...] = (*denoiser.VARIANTS, "scene-turbo", "scene-dit")
 GUIDANCE_SCALE = 3.0
 """Of classifier-free guidance, where the model does not have it built in."""
 GRID_PX = 64
@@ -91,42 +82,23 @@ class InstrumentChecks:
     style_frac: dict[Style, float]
 
 
-def style_of(model: str) -> Style:
-    """Return what a model paints in."""
-    variant = denoiser.VARIANTS.get(model)
-    return variant.style if variant else "plain"
-
-
-def image_px_of(model: str) -> int:
-    """Return the side of a model's images."""
-    variant = denoiser.VARIANTS.get(model)
-    return variant.image_px if variant else scenes.IMAGE_PX
-
-
 def own_guidance_scale(pipeline: DiffusionPipeline) -> float:
     """Return the guidance scale that a model is sampled with: 1 where it is built in."""
-    is_built_in = isinstance(pipeline, PixArtAlphaPipeline) or isinstance(
-        pipeline.scheduler, LCMScheduler
-    )
-    return 1.0 if is_built_in else GUIDANCE_SCALE
+    kinds = {type(pipeline), type(pipeline.scheduler)}
+    return 1.0 if kinds & {PixArtAlphaPipeline, LCMScheduler} else GUIDANCE_SCALE
 
 
 def generate(
     pipeline: DiffusionPipeline, captions: Sequence[str], num_steps: int, seed: int
 ) -> np.ndarray:
     """Return images uint8 [n, h, w, 3]; prompt i starts from ``seed + i``."""
+    scale = own_guidance_scale(pipeline)
     parts = []
     for start in range(0, len(captions), 32):
         batch = captions[start : start + 32]
-        parts.append(
-            families.generated(
-                pipeline,
-                batch,
-                range(seed + start, seed + start + len(batch)),
-                num_inference_steps=num_steps,
-                guidance_scale=own_guidance_scale(pipeline),
-            )
-        )
+        seeds = range(seed + start, seed + start + len(batch))
+        settings = {"num_inference_steps": num_steps, "guidance_scale": scale}
+        parts.append(families.generated(pipeline, batch, seeds, **settings))
     return np.concatenate(parts)
 
 
@@ -142,7 +114,7 @@ def score(
 ) -> tuple[list[Score], np.ndarray]:
     """Return a model's scores and its row of the grid [steps, prompts, h, w, 3]."""
     pipeline = load(settings.weights / model)
-    style = style_of(model)
+    style = denoiser.variant_of(model).style
     rng = stream(settings.seed, "prompts")
     drawn = {
         kind.__name__: scenes.distinct(rng, settings.prompts, kind, "held-out")
@@ -174,33 +146,28 @@ def score(
 
 def draw_grid(grids: dict[str, np.ndarray], num_steps: Sequence[int], file: Path) -> None:
     """Draw [steps, prompts, h, w, 3] of each model: a band a model, in it a column a step count."""
-    bands = [
-        _band(f"{model}, {grid.shape[2]} px", grid, num_steps) for model, grid in grids.items()
-    ]
-    width, height = bands[0].size
-    rows = -(-len(bands) // GRID_COLUMNS)
-    gap = GRID_PX // 4
-    columns = min(len(bands), GRID_COLUMNS)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * height), "white")
+    bands = [_band(f"{model}, {g.shape[2]} px", g, num_steps) for model, g in grids.items()]
+    gap, columns = GRID_PX // 4, min(len(bands), GRID_COLUMNS)
+    width, height = bands[0].width + gap, bands[0].height
+    num_bands_down = -(-len(bands) // columns)
+    sheet = Image.new("RGB", (columns * width - gap, num_bands_down * height), "white")
     for index, band in enumerate(bands):
-        sheet.paste(band, (index % GRID_COLUMNS * (width + gap), index // GRID_COLUMNS * height))
+        sheet.paste(band, (index % columns * width, index // columns * height))
     sheet.save(file)
 
 
 def _band(title: str, grid: np.ndarray, num_steps: Sequence[int]) -> Image.Image:
     label_px = 18
     tiles = np.concatenate([np.concatenate(list(column), axis=0) for column in grid], axis=1)
-    small = Image.fromarray(tiles).resize(
-        (GRID_PX * grid.shape[0], GRID_PX * grid.shape[1]), Image.Resampling.BOX
-    )
+    size = GRID_PX * grid.shape[0], GRID_PX * grid.shape[1]
+    small = Image.fromarray(tiles).resize(size, Image.Resampling.BOX)
     band = Image.new("RGB", (small.width, small.height + 2 * label_px), "white")
     band.paste(small, (0, 2 * label_px))
     pen = ImageDraw.Draw(band)
     pen.text((3, 3), title, fill="black")
     for index, count in enumerate(num_steps):
-        pen.text(
-            (index * GRID_PX + 3, label_px + 3), f"{count} step{'s' * (count > 1)}", fill="black"
-        )
+        label = f"{count} step{'s' * (count > 1)}"
+        pen.text((index * GRID_PX + 3, label_px + 3), label, fill="black")
     return band
 
 
@@ -208,20 +175,18 @@ def check_instruments(
     the_judge: judge.Judge, probe: StyleProbe, rng: np.random.Generator
 ) -> InstrumentChecks:
     """Return what the instruments find in held-out rendered scenes."""
-    retrieval_frac = judge.retrieval_frac(the_judge, rng)
-    checker_frac: dict[Style, float] = {}
-    style_frac: dict[Style, float] = {}
+    checks = InstrumentChecks(
+        judge=the_judge.scorer_name,
+        retrieval_frac=judge.retrieval_frac(the_judge, rng),
+        checker_frac={},
+        style_frac={},
+    )
     for style in STYLES:
         drawn = scenes.draw(rng, 1000, "held-out")
         images = scenes.render(drawn, rng, style=style)
-        checker_frac[style] = _exact_frac(images, drawn, style)
-        style_frac[style] = probe.right_frac(images, style)
-    return InstrumentChecks(
-        judge=the_judge.scorer_name,
-        retrieval_frac=retrieval_frac,
-        checker_frac=checker_frac,
-        style_frac=style_frac,
-    )
+        checks.checker_frac[style] = _exact_frac(images, drawn, style)
+        checks.style_frac[style] = probe.right_frac(images, style)
+    return checks
 
 
 def ceiling(model: str, settings: Settings) -> float:
@@ -229,9 +194,9 @@ def ceiling(model: str, settings: Settings) -> float:
     vae = AutoencoderTiny.from_pretrained(settings.weights / model / "vae", dtype=torch.float32)
     rng = stream(settings.seed, "ceiling")
     drawn = scenes.draw(rng, 500, "held-out")
-    style = style_of(model)
-    images = scenes.render(drawn, rng, style=style, image_px=image_px_of(model))
-    return _exact_frac(autoencoder.reconstruct(vae, images), drawn, style)
+    variant = denoiser.variant_of(model)
+    images = scenes.render(drawn, rng, style=variant.style, image_px=variant.image_px)
+    return _exact_frac(autoencoder.reconstruct(vae, images), drawn, variant.style)
 
 
 def _exact_frac(images: np.ndarray, drawn: Sequence[scenes.Scene], style: Style) -> float:
@@ -261,7 +226,7 @@ def table(scores: Sequence[Score], checks: InstrumentChecks, ceilings: dict[str,
         lines.append(
             f"| {model} | {num_steps} | {1 if one.guidance_scale == 1 else 2} | "
             f"{one.exact_frac:.1%} | {two.exact_frac:.1%} | {ceilings[model]:.1%} | "
-            f"{clip if style_of(model) == 'plain' else '-'} | {style} | "
+            f"{clip if denoiser.variant_of(model).style == 'plain' else '-'} | {style} | "
             f"{one.num_images} + {two.num_images} |"
         )
     return "\n".join(lines) + "\n"

@@ -55,8 +55,8 @@ class Contrast(nn.Module):
 
     def forward(self, images: Tensor, ids: Tensor, wrong_ids: Tensor) -> Tensor:
         """Return the loss of images [n, 3, h, w], captions and hard negatives [n, t]."""
-        image = functional.normalize(_image_embedding(self.net, images), dim=-1)
-        both = functional.normalize(_text_embedding(self.net, torch.cat([ids, wrong_ids])), dim=-1)
+        image = _image_unit(self.net, images)
+        both = _text_unit(self.net, torch.cat([ids, wrong_ids]))
         scale = self.net.logit_scale.exp().clamp(max=100)
         logits = scale * image @ both.T
         target = torch.arange(len(image), device=image.device)
@@ -116,7 +116,7 @@ class Judge:
     def image_features(self, images: np.ndarray) -> np.ndarray:
         """Return unit-norm features, float32 [n, FEATURES]; other sizes are resized by area."""
         pixels = to_tensor(images).to(self._net.device)
-        return _in_parts(pixels, lambda part: _unit(_image_embedding(self._net, _fit(part))))
+        return _in_parts(pixels, lambda part: _image_unit(self._net, _fit(part)))
 
     @torch.no_grad()
     def patch_features(self, images: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ class Judge:
     def text_features(self, captions: list[str]) -> np.ndarray:
         """Return unit-norm features, float32 [n, FEATURES]."""
         ids = text.token_ids(captions).to(self._net.device)
-        return _in_parts(ids, lambda part: _unit(_text_embedding(self._net, part)))
+        return _in_parts(ids, lambda part: _text_unit(self._net, part))
 
     def clip_score(self, images: np.ndarray, captions: list[str]) -> np.ndarray:
         """Return 100 cos of each image and its caption, floored at 0, float32 [n] (Hessel 2021)."""
@@ -186,20 +186,20 @@ def _image_embedding(net: CLIPModel, pixels: Tensor) -> Tensor:
     return net.visual_projection(net.vision_model(pixel_values=pixels).pooler_output)
 
 
-def _text_embedding(net: CLIPModel, ids: Tensor) -> Tensor:
-    return net.text_projection(net.text_model(input_ids=ids).pooler_output)
+def _image_unit(net: CLIPModel, pixels: Tensor) -> Tensor:
+    return functional.normalize(_image_embedding(net, pixels), dim=-1)
+
+
+def _text_unit(net: CLIPModel, ids: Tensor) -> Tensor:
+    embedding = net.text_projection(net.text_model(input_ids=ids).pooler_output)
+    return functional.normalize(embedding, dim=-1)
 
 
 def _fit(pixels: Tensor) -> Tensor:
-    if pixels.shape[-2:] == (scenes.IMAGE_PX, scenes.IMAGE_PX):
+    size = scenes.IMAGE_PX, scenes.IMAGE_PX
+    if pixels.shape[-2:] == size:
         return pixels
-    return functional.interpolate(
-        pixels, (scenes.IMAGE_PX, scenes.IMAGE_PX), mode="bilinear", antialias=True
-    )
-
-
-def _unit(features: Tensor) -> Tensor:
-    return functional.normalize(features, dim=-1)
+    return functional.interpolate(pixels, size, mode="bilinear", antialias=True)
 
 
 def _in_parts(rows: Tensor, embed: Callable[[Tensor], Tensor]) -> np.ndarray:

@@ -8,9 +8,8 @@ Checkpoints are safetensors + JSON.
 import logging
 import math
 import shutil
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,13 +17,11 @@ from typing import TypeVar
 import accelerate
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from protos.config import read_json, write_json
-from protos.progress import time_left
+from protos.progress import StatusLine, time_left
 from protos.seeds import stream
 
 logger = logging.getLogger(__name__)
@@ -114,77 +111,62 @@ def fit(
     average = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
     before = _restore(folder, net, optimizer, average)
     start = before.num_updates
+    end = max(start, min(recipe.num_updates, stop_after or recipe.num_updates))
     model, optimizer = accelerator.prepare(net, optimizer)
+    net = accelerator.unwrap_model(model)
     average = {name: value.to(accelerator.device) for name, value in average.items()}
-    named = {n: p for n, p in accelerator.unwrap_model(model).named_parameters() if n in average}
+    named = {name: p for name, p in net.named_parameters() if name in average}
 
     losses, window = list(before.losses), []
-    began_s, end = time.perf_counter(), min(recipe.num_updates, stop_after or recipe.num_updates)
+    began_s = time.perf_counter()
+    status = StatusLine()
 
     def record(num_updates: int) -> TrainingRecord:
         wall_s = before.wall_s + time.perf_counter() - began_s
         return TrainingRecord(num_updates=num_updates, wall_s=wall_s, losses=tuple(losses))
 
-    with _progress(accelerator.is_main_process) as progress:
-        task = progress.add_task(folder.name, total=recipe.num_updates, completed=start, loss="")
-        for update in range(start, end):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * learning_rate_frac(update, recipe)
-            rng = stream(recipe.seed, f"update-{update}-{accelerator.process_index}")
-            loss = loss_at(model, rng)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(trainable, recipe.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            _update_average(average, named, min(recipe.ema_decay, (1 + update) / (10 + update)))
-            window.append(loss.item())
-            progress.update(task, advance=1, loss=f"{window[-1]:.4f}")
+    for update in range(start, end):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * learning_rate_frac(update, recipe)
+        rng = stream(recipe.seed, f"update-{update}-{accelerator.process_index}")
+        loss = loss_at(model, rng)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trainable, recipe.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        _follow(average, named, min(recipe.ema_decay, (1 + update) / (10 + update)))
+        window.append(loss.item())
 
-            done = update + 1
-            if done % 50 == 0 or done == end:
-                losses.append((done, float(np.mean(window))))
-                _log(record(done), before, recipe)
-                window = []
-            if (done % recipe.checkpoint_every == 0 or done == end) and accelerator.is_main_process:
-                now = record(done)
-                _save(folder, accelerator.unwrap_model(model), optimizer, average, now)
-                if on_checkpoint and done < recipe.num_updates:
-                    _with_average(accelerator.unwrap_model(model), average, on_checkpoint, now)
-    final = record(max(start, end))
-    net = accelerator.unwrap_model(model)
-    with torch.no_grad():
-        for name, value in average.items():
-            named[name].copy_(value)
-    return net, final
-
-
-def _update_average(
-    average: dict[str, Tensor], named: dict[str, nn.Parameter], decay: float
-) -> None:
-    with torch.no_grad():
-        torch._foreach_lerp_(
-            list(average.values()), [named[name].detach() for name in average], 1 - decay
-        )
+        done = update + 1
+        if done % 50 == 0 or done == end:
+            losses.append((done, float(np.mean(window))))
+            window = []
+        if not accelerator.is_main_process:
+            continue
+        left_s = (recipe.num_updates - done) * (time.perf_counter() - began_s) / (done - start)
+        progress = f"{folder.name} {done}/{recipe.num_updates}  loss {loss.item():.4f}"
+        status.show(f"{progress}  {time_left(left_s)}", is_due=done == end)
+        if done % recipe.checkpoint_every == 0 or done == end:
+            _save(folder, net, optimizer, average, record(done))
+            if on_checkpoint and done < recipe.num_updates:
+                trained = {name: p.detach().clone() for name, p in named.items()}
+                _fill(named, average)
+                on_checkpoint(net, record(done))
+                _fill(named, trained)
+    _fill(named, average)
+    return net, record(end)
 
 
-def _with_average(
-    net: nn.Module,
-    average: dict[str, Tensor],
-    action: Callable[[nn.Module, TrainingRecord], None],
-    trained: TrainingRecord,
-) -> None:
-    """Call ``action`` while ``net`` holds the average; put the raw weights back afterwards."""
-    named = dict(net.named_parameters())
-    raw = {name: named[name].detach().clone() for name in average}
-    try:
-        with torch.no_grad():
-            for name, value in average.items():
-                named[name].copy_(value)
-        action(net, trained)
-    finally:
-        with torch.no_grad():
-            for name, value in raw.items():
-                named[name].copy_(value)
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], named: dict[str, nn.Parameter], decay: float) -> None:
+    latest = [named[name].detach() for name in average]
+    torch._foreach_lerp_(list(average.values()), latest, 1 - decay)
+
+
+@torch.no_grad()
+def _fill(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        targets[name].copy_(value)
 
 
 def _save(
@@ -220,10 +202,7 @@ def _save(
 
 
 def _restore(
-    folder: Path,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: dict[str, Tensor],
+    folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
 ) -> TrainingRecord:
     """Fill the arguments from a checkpoint, where there is one; return its record."""
     old = folder.with_name(f"{folder.name}.old")
@@ -232,8 +211,7 @@ def _restore(
     if not (folder / "state.json").exists():
         return TrainingRecord()
     net.load_state_dict(load_file(folder / "net.safetensors"))
-    for name, value in load_file(folder / "average.safetensors").items():
-        average[name].copy_(value)
+    _fill(average, load_file(folder / "average.safetensors"))
     layout = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in load_file(folder / "optimizer.safetensors").items():
@@ -244,29 +222,3 @@ def _restore(
     record = read_json(folder / "state.json", TrainingRecord)
     logger.info("%s continues at update %d", folder.name, record.num_updates)
     return record
-
-
-def _progress(is_shown: bool) -> Progress:  # noqa: FBT001 - one flag, one meaning
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (is_shown and console.is_terminal),
-    )
-
-
-def _log(now: TrainingRecord, before: TrainingRecord, recipe: Recipe) -> None:
-    """Log one plain line with the time left, where there is no terminal for the bar."""
-    if sys.stderr.isatty():
-        return
-    update_s = (now.wall_s - before.wall_s) / max(1, now.num_updates - before.num_updates)
-    logger.info(
-        "update %d/%d  loss %.4f  %.3f s each  %s",
-        *(now.num_updates, recipe.num_updates, now.losses[-1][1], update_s),
-        time_left((recipe.num_updates - now.num_updates) * update_s),
-    )

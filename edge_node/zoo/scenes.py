@@ -9,7 +9,7 @@ A scene is either one object with its size and position, or two objects with the
     a red circle left of a blue square on a white background
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from zlib import crc32
@@ -73,6 +73,9 @@ class Thing:
     colour: str
     shape: str
 
+    def __str__(self) -> str:
+        return f"{self.colour} {self.shape}"
+
 
 @dataclass(frozen=True, slots=True)
 class Single:
@@ -86,10 +89,8 @@ class Single:
     @property
     def caption(self) -> str:
         """The prompt."""
-        return (
-            f"a {self.size} {self.thing.colour} {self.thing.shape} at the {self.position}"
-            f" on a {self.background} background"
-        )
+        where = f"at the {self.position} on a {self.background} background"
+        return f"a {self.size} {self.thing} {where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,7 @@ class Pair:
     @property
     def caption(self) -> str:
         """The prompt."""
-        return (
-            f"a {self.first.colour} {self.first.shape} {self.relation}"
-            f" a {self.second.colour} {self.second.shape} on a {self.background} background"
-        )
+        return f"a {self.first} {self.relation} a {self.second} on a {self.background} background"
 
 
 Scene = Single | Pair
@@ -129,7 +127,7 @@ def draw_single(rng: np.random.Generator, split: Split) -> Single:
     """Return a random one-object scene of the split."""
     while True:
         scene = Single(
-            _thing(rng), _pick(rng, SIZES), _pick(rng, (*POSITIONS,)), _pick(rng, (*BACKGROUNDS,))
+            _thing(rng), _pick(rng, SIZES), _pick(rng, POSITIONS), _pick(rng, BACKGROUNDS)
         )
         if split_of(scene) == split:
             return scene
@@ -139,7 +137,7 @@ def draw_pair(rng: np.random.Generator, split: Split) -> Pair:
     """Return a random two-object scene of the split."""
     while True:
         first, second = _thing(rng), _thing(rng)
-        scene = Pair(first, second, _pick(rng, (*RELATIONS,)), _pick(rng, (*BACKGROUNDS,)))
+        scene = Pair(first, second, _pick(rng, RELATIONS), _pick(rng, BACKGROUNDS))
         if first.colour != second.colour and split_of(scene) == split:
             return scene
 
@@ -179,19 +177,17 @@ def render(
     The same generator state lays the same scenes out alike in every style and size.
     """
     images = np.empty((len(scenes), image_px, image_px, 3), np.float32)
-    owners, things, boxes = [], [], []
-    for index, scene in enumerate(scenes):
-        images[index] = styles.ground(style, rgb(BACKGROUNDS[scene.background]))
-        for thing, box in _layout(scene, rng):
-            owners.append(index)
-            things.append(thing)
-            boxes.append(box)
-    if not scenes:
+    placed = []
+    for canvas, scene in zip(images, scenes, strict=True):
+        canvas[:] = styles.ground(style, rgb(BACKGROUNDS[scene.background]))
+        placed += [(canvas, thing, box) for thing, box in _layout(scene, rng)]
+    if not placed:
         return images.astype(np.uint8)
+    canvases, things, boxes = zip(*placed, strict=True)
     scaled = np.array(boxes, np.float32) * np.float32(image_px / IMAGE_PX)
     distances = _distances([thing.shape for thing in things], scaled, image_px)
-    for owner, thing, distance in zip(owners, things, distances, strict=True):
-        styles.paint(style, images[owner], distance, rgb(COLOURS[thing.colour]))
+    for canvas, thing, distance in zip(canvases, things, distances, strict=True):
+        styles.paint(style, canvas, distance, rgb(COLOURS[thing.colour]))
     return np.rint(images).astype(np.uint8)
 
 
@@ -206,12 +202,12 @@ def coverage(shape: str, centre_x: float, centre_y: float, radius: float) -> np.
     return styles.covered(_distances([shape], box, IMAGE_PX)[0])
 
 
-def _pick(rng: np.random.Generator, choices: tuple[str, ...]) -> str:
-    return choices[rng.integers(len(choices))]
+def _pick(rng: np.random.Generator, choices: Collection[str]) -> str:
+    return (*choices,)[rng.integers(len(choices))]
 
 
 def _thing(rng: np.random.Generator) -> Thing:
-    return Thing(_pick(rng, (*COLOURS,)), _pick(rng, SHAPES))
+    return Thing(_pick(rng, COLOURS), _pick(rng, SHAPES))
 
 
 def _layout(
@@ -243,8 +239,8 @@ def _distances(shapes: Sequence[str], boxes: np.ndarray, image_px: int) -> np.nd
     names = np.array(shapes)
     out = np.empty((len(shapes), image_px, image_px), np.float32)
     for name in set(shapes):
-        rows = names == name
-        out[rows] = _signed_distance(name, x[rows], y[rows], radius[rows])
+        own = names == name
+        out[own] = _signed_distance(name, x[own], y[own], radius[own])
     return out
 
 

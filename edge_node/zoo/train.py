@@ -94,16 +94,14 @@ class Trainer:
 
     def _judge(self) -> None:
         recipe = self._recipe(judge.RECIPE)
-        net, trained = fit(
-            judge.Contrast(judge.build()), judge.loss_at, recipe, self._settings.work / "judge"
-        )
+        net = judge.Contrast(judge.build())
+        net, trained = fit(net, judge.loss_at, recipe, self._settings.work / "judge")
         judge.export(net.net, self._settings.weights / "judge")
-        what = "CLIPModel: CLIP score and FID features"
-        self._card("judge", _count(net), recipe, trained, what)
+        self._card("judge", _count(net), recipe, trained, "CLIPModel: CLIP score and FID features")
 
     def _denoiser(self, model: Model) -> None:
         variant = denoiser.VARIANTS[model]
-        vae, data = self._latents(model, variant)
+        vae, data = self._latents(model)
         recipe = self._recipe(variant.recipe)
         what = f"StableDiffusionPipeline, UNet {variant.channels}"
         if variant.parent is None:
@@ -117,7 +115,7 @@ class Trainer:
         self._fit(model, net, data.loss_at(recipe.batch), recipe, vae, what)
 
     def _turbo(self) -> None:
-        vae, data = self._latents("scene-turbo", denoiser.VARIANTS["scene-base"])
+        vae, data = self._latents("scene-turbo")
         recipe = self._recipe(consistency.RECIPE)
         student = self._part("scene-base", "unet", UNet2DConditionModel)
         teacher = self._part("scene-base", "unet", UNet2DConditionModel)
@@ -129,7 +127,7 @@ class Trainer:
         self._fit("scene-turbo", net, loss_at, recipe, vae, what, export)
 
     def _transformer(self) -> None:
-        vae, data = self._latents("scene-dit", denoiser.VARIANTS["scene-base"])
+        vae, data = self._latents("scene-dit")
         recipe = self._recipe(transformer.RECIPE)
         teacher = self._part("scene-base", "unet", UNet2DConditionModel)
         net = transformer.GuidanceDistillation(
@@ -143,7 +141,7 @@ class Trainer:
     def _fit(
         self,
         model: Model,
-        net: denoiser.Denoising | consistency.Consistency | transformer.GuidanceDistillation,
+        net: denoiser.Diffusion,
         loss_at: LossAt,
         recipe: Recipe,
         vae: AutoencoderTiny,
@@ -161,19 +159,16 @@ class Trainer:
         found, trained = fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save)
         save(found, trained)
 
-    def _latents(
-        self, model: Model, variant: denoiser.Variant
-    ) -> tuple[AutoencoderTiny, denoiser.LatentData]:
+    def _latents(self, model: Model) -> tuple[AutoencoderTiny, denoiser.LatentData]:
         """Return a model's autoencoder and its training scenes, encoded by it."""
+        variant = denoiser.variant_of(model)
         folder, work = self._settings.weights / "autoencoder", self._settings.work
         if not (folder / "config.json").exists():
             self._autoencoder()
         vae = AutoencoderTiny.from_pretrained(folder, dtype=torch.float32)
         if variant.style != "plain":
-            restyling, loss_at = (
-                autoencoder.Restyling(vae),
-                autoencoder.style_loss_at(variant.style),
-            )
+            restyling = autoencoder.Restyling(vae)
+            loss_at = autoencoder.style_loss_at(variant.style)
             recipe = self._recipe(autoencoder.STYLE_RECIPE)
             vae = fit(restyling, loss_at, recipe, work / f"{model}-autoencoder")[0].net
         vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
@@ -224,11 +219,8 @@ def _count(net: nn.Module) -> int:
 def _data(model: str) -> str:
     if model in ("autoencoder", "judge"):
         return "rendered scenes, train split, fresh ones each update"
-    variant = denoiser.VARIANTS.get(model, denoiser.VARIANTS["scene-base"])
-    return (
-        f"{variant.num_scenes:,} rendered scenes, train split, encoded once with seed "
-        f"{denoiser.DATA_SEED}"
-    )
+    count = denoiser.variant_of(model).num_scenes
+    return f"{count:,} rendered scenes, train split, encoded once with seed {denoiser.DATA_SEED}"
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from diffusers import (
     PixArtTransformer2DModel,
     UNet2DConditionModel,
 )
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, T5Config, T5EncoderModel
 
 from edge_node.zoo import denoiser, scenes, text
@@ -77,8 +77,8 @@ def text_encoder() -> T5EncoderModel:
     )
 
 
-class GuidanceDistillation(nn.Module):
-    """Transformer, its text encoder and the frozen teacher, with the distillation's loss."""
+class GuidanceDistillation(denoiser.Diffusion):
+    """Transformer, its text encoder and the frozen teacher."""
 
     def __init__(
         self,
@@ -92,23 +92,13 @@ class GuidanceDistillation(nn.Module):
         self.encoder = encoder
         self.teacher = teacher.requires_grad_(requires_grad=False)
         self.teacher_encoder = teacher_encoder.requires_grad_(requires_grad=False)
-        self.alpha_bar: Tensor
-        self.register_buffer("alpha_bar", denoiser.scheduler().alphas_cumprod, persistent=False)
 
     def forward(
         self, latents: Tensor, ids: Tensor, empty_ids: Tensor, times: Tensor, noise: Tensor
     ) -> Tensor:
-        """Return the mean squared distance between the student's v and the guided teacher's.
-
-        Args:
-            latents: scaled latents [n, 8, 8, 8].
-            ids: caption tokens [n, MAX_TOKENS].
-            empty_ids: tokens of the empty caption [1, MAX_TOKENS].
-            times: timesteps [n].
-            noise: standard normal, like ``latents``.
-        """
-        alpha_bar = self.alpha_bar[times][:, None, None, None]
-        noisy = alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * noise
+        """Return the mean squared distance between the student's v and the guided teacher's."""
+        alpha, sigma = self.levels(times)
+        noisy = alpha * latents + sigma * noise
         with torch.no_grad():
             context = self.teacher_encoder(input_ids=ids).last_hidden_state
             empty = self.teacher_encoder(input_ids=empty_ids).last_hidden_state

@@ -28,7 +28,7 @@ def run(model_root, scenario):
                     "tiny"
                 )
             )
-            return await scenario(engine, engine._models["tiny"].pipeline)
+            return await scenario(engine, engine._models["tiny"].family.pipeline)
         finally:
             await engine.close()
 

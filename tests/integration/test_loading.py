@@ -65,7 +65,7 @@ def test_every_load_gives_the_weights_that_diffusers_reads_and_counts_their_byte
     async def scenario(engine):
         async def loaded():
             num_bytes = await engine.load(entry)
-            found = tensors(engine._models["tiny"].pipeline)
+            found = tensors(engine._models["tiny"].family.pipeline)
             assert found.keys() == expected.keys()
             for name, tensor in expected.items():
                 assert torch.equal(found[name], tensor), name

@@ -8,8 +8,8 @@ import pytest
 from diffusers import DiffusionPipeline, PixArtAlphaPipeline, StableDiffusionPipeline
 
 from edge_node.catalog import ZOO
-from edge_node.zoo import checker, judge, scenes
-from edge_node.zoo.evaluate import MODELS, generate, image_px_of, load, style_of
+from edge_node.zoo import checker, denoiser, judge, scenes
+from edge_node.zoo.evaluate import MODELS, generate, load
 from edge_node.zoo.style_probe import StyleProbe
 from protos.seeds import stream
 
@@ -72,10 +72,15 @@ def test_each_model_draws_what_it_is_asked_in_its_style(model, probe):
     asked = scenes.distinct(stream(8, "test"), 24, scenes.Single, "held-out")
     images = generate(pipeline, [scene.caption for scene in asked], num_steps=8, seed=1)
 
-    assert images.shape == (24, image_px_of(model), image_px_of(model), 3)
-    assert probe.right_frac(images, style_of(model)) >= 0.9
+    assert images.shape == (
+        24,
+        denoiser.variant_of(model).image_px,
+        denoiser.variant_of(model).image_px,
+        3,
+    )
+    assert probe.right_frac(images, denoiser.variant_of(model).style) >= 0.9
     exact = [
-        checker.matches(image, scene, style_of(model))
+        checker.matches(image, scene, denoiser.variant_of(model).style)
         for image, scene in zip(images, asked, strict=True)
     ]
     assert np.mean(exact) >= LEAST_EXACT_FRAC[model]

@@ -63,8 +63,7 @@ def test_what_is_taken_is_read_again_and_installed(tmp_path, dtype):
     # 9 + 24 floats, 1000 halves, an int64; each rounded up to 64 bytes
     assert weights.num_bytes == 64 + 128 + 2048 + 64
 
-    taken = blank(weights.num_bytes)
-    weights.take(taken)
+    taken = weights.take()
     assert weights.is_readable  # the count, 8 of 2304 bytes, is kept in memory
     weights.install(taken)
     assert same(values(net), before)
@@ -73,9 +72,7 @@ def test_what_is_taken_is_read_again_and_installed(tmp_path, dtype):
     assert all(t.data_ptr() % ALIGNMENT_BYTES == 0 for t in (net.first.weight, net.rest))
     weights.install(None)
     assert net.rest.numel() == net.count.numel() == 0
-    again = blank(weights.num_bytes)
-    weights.read(again)
-    weights.install(again)
+    weights.install(weights.read())
     assert same(values(net), before)
 
 
@@ -84,22 +81,21 @@ def test_files_with_other_values_are_not_read_again(tmp_path):
     with torch.no_grad():
         net.rest += 1
     weights = Weights(Pipeline(unet=net))
-    weights.take(blank(weights.num_bytes))
+    weights.take()
     assert not weights.is_readable
 
 
 def test_files_of_another_shape_or_without_a_tensor_are_refused(tmp_path):
     net = saved(tmp_path / "unet")
     weights = Weights(Pipeline(unet=net))
-    block = blank(weights.num_bytes)
-    weights.take(block)
+    weights.take()
     state = {"second.weight": torch.zeros(3, 3), "kernel": torch.zeros(2, 3, 2, 2)}
     save_file(state | {"rest": torch.zeros(10)}, tmp_path / "unet" / "x.safetensors")
     with pytest.raises(ValueError, match=r"unet.rest: \(1000,\) expected, \(10,\) found"):
-        weights.read(block)
+        weights.read()
     save_file(state, tmp_path / "unet" / "x.safetensors")
     with pytest.raises(ValueError, match=r"its files lack unet.rest"):
-        weights.read(block)
+        weights.read()
 
 
 def test_a_file_that_ends_too_early_is_named(tmp_path):
