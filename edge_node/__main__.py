@@ -46,7 +46,7 @@ class Serve:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     about = "An edge node serves diffusion models over gRPC under a byte budget."
-    verbs = {"serve": (Serve, "serve models until it is told to stop")}
+    verbs = {"serve": (Serve, "serve models until SIGTERM or Ctrl-C")}
     return command_line.main("edge_node", about, verbs, arguments)
 
 

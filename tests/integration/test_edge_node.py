@@ -213,7 +213,7 @@ def test_sigterm_under_load_answers_every_request(model_root, tmp_path):
     refusals = [one for one in answers if isinstance(one, errors.NodeDownError)]
     assert len(images) + len(refusals) == 120
     assert all(isinstance(one, np.ndarray) for one in answers[:60])  # what ran is finished
-    assert refusals  # what came later is told so
+    assert refusals  # what came later
 
 
 def test_mistakes_on_the_command_line_are_named(model_root, tmp_path):
