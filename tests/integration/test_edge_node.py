@@ -201,6 +201,8 @@ def test_sigterm_under_load_answers_every_request(model_root, tmp_path):
             await client.load_model("tiny")
             early = [asyncio.create_task(image_of(client, asked(i))) for i in range(60)]
             await asyncio.wait(early, return_when=asyncio.FIRST_COMPLETED)
+            while (await client.status()).num_active + sum(one.done() for one in early) < 60:
+                await asyncio.sleep(0.01)  # some have not arrived yet
             process.send_signal(signal.SIGTERM)
             late = [asyncio.create_task(image_of(client, asked(60 + i))) for i in range(60)]
             return await asyncio.gather(*early, *late, return_exceptions=True)
