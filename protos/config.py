@@ -9,6 +9,7 @@ What is not there may be shipped with the program, by its name alone (``live-dem
 """
 
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -130,14 +131,14 @@ def require_non_negative(config: object, *names: str) -> None:
     """Raise ValueError naming the first of these fields that is below 0."""
     for name in names:
         value = getattr(config, name)
-        require(value >= 0, f"{name} must be >= 0, got {value}")
+        require(0 <= value < math.inf, f"{name} must be >= 0, got {value}")
 
 
 def require_positive(config: object, *names: str) -> None:
     """Raise ValueError naming the first of these fields that is not above 0."""
     for name in names:
         value = getattr(config, name)
-        require(value > 0, f"{name} must be > 0, got {value}")
+        require(0 < value < math.inf, f"{name} must be > 0, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -40,9 +40,11 @@ class Manifest:
 def collect(device: str = "cpu", driver: str = "") -> Manifest:
     """Return the manifest of this process, on this machine, in this checkout."""
     status = _git("status", "--porcelain", "--untracked-files=no")
+    program = Path(sys.argv[0])
+    name = f"python -m {program.parent.name}" if program.stem == "__main__" else program.name
     return Manifest(
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=" ".join([name, *sys.argv[1:]]),
         git_sha=_git("rev-parse", "HEAD") or "unknown",
         git_is_dirty=bool(status),
         python=platform.python_version(),

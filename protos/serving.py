@@ -1,5 +1,6 @@
 """A gRPC server as every process here runs one: health, reflection, an error for a taken port."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,8 +45,11 @@ async def listening(
         grace_s: time that calls get when the block ends.
 
     Raises:
-        ConfigError: the address cannot be bound.
+        ConfigError: the address is not HOST:PORT, or cannot be bound.
     """
+    host, _, wanted = address.rpartition(":")
+    if not (host and re.fullmatch(r"\d{1,5}", wanted) and int(wanted) < 2**16):
+        raise ConfigError(f"address must be HOST:PORT with a port of 0..65535, got {address!r}")
     server = grpc.aio.server(options=OPTIONS + _PENDING)
     add(server)
     checks = health.aio.HealthServicer()
@@ -56,7 +60,6 @@ async def listening(
         port = server.add_insecure_port(address)
     except RuntimeError as error:
         raise ConfigError(f"cannot listen on {address}: the port is in use or not ours") from error
-    host = address.rpartition(":")[0]
     await server.start()
     await checks.set("", health_pb2.HealthCheckResponse.SERVING)
     try:

@@ -50,6 +50,18 @@ def rate_bps(
     return np.asarray(np.where(width > 0, rate, 0.0))
 
 
+def downlink_bps(radio: RadioConfig, share: ArrayLike, gain: ArrayLike) -> Array:
+    """Return the downlink rates of shares of the bandwidth."""
+    noise = noise_w_per_hz(radio.noise_dbm_per_hz)
+    return rate_bps(share, gain, radio.bandwidth_hz, radio.transmit_power_w, noise)
+
+
+def uplink_bps(radio: RadioConfig, share: ArrayLike, gain: ArrayLike) -> Array:
+    """Return the uplink rates of shares of the bandwidth."""
+    noise = noise_w_per_hz(radio.noise_dbm_per_hz)
+    return rate_bps(share, gain, radio.uplink_bandwidth_hz, radio.user_power_w, noise)
+
+
 class RadioCell:
     """The users' channels over time; ``step`` moves them on by one slot.
 
@@ -87,18 +99,6 @@ class RadioCell:
         fresh = self._rng.normal(0.0, self._config.shadowing_db, self._shape)
         self._shadowing_db = kept * self._shadowing_db + np.sqrt(1 - kept**2) * fresh
         self._fading = self._rng.exponential(1.0, self._shape)  # Rayleigh: the power is exponential
-
-    def downlink_bps(self, share: ArrayLike, gain: ArrayLike) -> Array:
-        """Return the downlink rates of shares of the bandwidth."""
-        config = self._config
-        noise = noise_w_per_hz(config.noise_dbm_per_hz)
-        return rate_bps(share, gain, config.bandwidth_hz, config.transmit_power_w, noise)
-
-    def uplink_bps(self, share: ArrayLike, gain: ArrayLike) -> Array:
-        """Return the uplink rates of shares of the bandwidth."""
-        config = self._config
-        noise = noise_w_per_hz(config.noise_dbm_per_hz)
-        return rate_bps(share, gain, config.uplink_bandwidth_hz, config.user_power_w, noise)
 
     def _walk(self, duration_s: float) -> Array:
         """Walk towards the targets; who arrives picks a new one. Return the metres moved."""

@@ -26,7 +26,7 @@ from controller.cell.observations import (
     SlotObservation,
     place,
 )
-from controller.cell.radio import MIN_RATE_BPS, RadioCell, noise_w_per_hz, rate_bps
+from controller.cell.radio import MIN_RATE_BPS, RadioCell, downlink_bps, uplink_bps
 from controller.cell.scenario import ScenarioConfig
 from controller.cell.workload import Popularity, draw_requests
 from protos.seeds import stream
@@ -57,16 +57,11 @@ class Outcomes:
 def serve(slot: SlotObservation, allocation: Allocation, scenario: ScenarioConfig) -> Outcomes:
     """Return what an allocation leads to: the latency by cause, quality and utility of requests."""
     radio, cloud, table = scenario.radio, scenario.cloud, slot.table
-    noise = noise_w_per_hz(radio.noise_dbm_per_hz)
     upload_bits = 8.0 * scenario.workload.upload_bytes
     image_bits = 8.0 * table.image_bytes[slot.models]
     asks, is_hit = slot.asks, slot.nodes != MISS
-    up_bps = rate_bps(
-        allocation.shares, slot.gains, radio.uplink_bandwidth_hz, radio.user_power_w, noise
-    )
-    down_bps = rate_bps(
-        allocation.shares, slot.gains, radio.bandwidth_hz, radio.transmit_power_w, noise
-    )
+    up_bps = uplink_bps(radio, allocation.shares, slot.gains)
+    down_bps = downlink_bps(radio, allocation.shares, slot.gains)
     upload_s = asks * (upload_bits / np.maximum(up_bps, MIN_RATE_BPS))
     download_s = asks * (image_bits / np.maximum(down_bps, MIN_RATE_BPS))
     num_steps = np.where(asks, allocation.num_steps, 0)

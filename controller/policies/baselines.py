@@ -156,9 +156,14 @@ class LeastFrequentlyUsed:
 class StaticCaching:
     """The models with most requests in the first frame, held for the rest of the episode."""
 
+    def __init__(self) -> None:
+        self._caches = np.zeros((0, 0, 0), dtype=bool)
+
     def __call__(self, frame: FrameObservation) -> Bools:
-        """Return caches [env, node, model]."""
-        return most_popular(frame) if frame.frame <= 1 else frame.caches
+        """Return caches [env, node, model]; anew where nodes joined or left."""
+        if frame.frame <= 1 or self._caches.shape != frame.caches.shape:
+            self._caches = most_popular(frame)
+        return self._caches
 
 
 def equal(slot: SlotObservation) -> Allocation:

@@ -76,7 +76,7 @@ class RequestRecord:
     total_s: float | None = None
     """From Submit to the last byte; the sum of the causes."""
     quality: float | None = None
-    """By the profile's curve at num_steps, 0..1."""
+    """By the profile's curve at num_steps, 0..1; not measured on the image."""
     utility: float | None = None
     """w * quality - (1 - w) * total_s / reference latency; of a request that was not served: that
     of no quality at the reference latency."""

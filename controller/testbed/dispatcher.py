@@ -19,7 +19,7 @@ import numpy as np
 
 from controller.cell.dynamics import Ints, ModelTable, lost_utility, split_latency, utility
 from controller.cell.observations import MISS, Allocation, SlotObservation, place
-from controller.cell.radio import MIN_RATE_BPS, RadioCell
+from controller.cell.radio import MIN_RATE_BPS, RadioCell, downlink_bps, uplink_bps
 from controller.record.config import RunConfig
 from controller.record.request_log import Ending, RequestLog, RequestRecord, now_utc
 from controller.testbed.admission import broken_limit
@@ -124,7 +124,6 @@ class Dispatcher:
             submission, time.perf_counter(), asyncio.get_running_loop().create_future()
         )
         self._pending[submission.request_id] = pending
-        self._counts[self._models[submission.model_id]] += 1
         try:
             yield Queued(frame=self._next[0], slot=self._next[1])
             yield await pending.answer
@@ -136,6 +135,7 @@ class Dispatcher:
         """Return the requests that wait now, one environment [1, request]."""
         waiting = tuple(self._pending.values())
         models = np.array([[self._models[one.submission.model_id] for one in waiting]], dtype=int)
+        np.add.at(self._counts, models, 1)
         asks = np.ones(models.shape, dtype=bool)
         edges = tuple(self._registry.edges())
         holders = [self._registry.holders(model_id) for model_id in self._models]
@@ -169,9 +169,10 @@ class Dispatcher:
         if observed is None:
             raise ValueError("grant needs an observe before it")
         for index, submission in enumerate(observed.requests):
-            pending = self._pending.pop(submission.request_id, None)
-            if pending is None or pending.answer.cancelled():
+            pending = self._pending.get(submission.request_id)
+            if pending is None or pending.answer.cancelled():  # submit records that its user left
                 continue
+            del self._pending[submission.request_id]
             self._log.update(submission.request_id, frame=observed.frame, slot=observed.slot)
             node = observed.arrays.nodes[0, index]
             node_id = (
@@ -188,8 +189,8 @@ class Dispatcher:
                 submission,
                 node_id,
                 int(allocation.num_steps[0, index]),
-                down_bps=float(self._cell.downlink_bps(share, gain)),
-                up_bps=float(self._cell.uplink_bps(share, gain)),
+                down_bps=float(downlink_bps(self._config.radio, share, gain)),
+                up_bps=float(uplink_bps(self._config.radio, share, gain)),
                 num_tries=1,
             )
             pending.answer.set_result(grant)
@@ -238,7 +239,7 @@ class Dispatcher:
         )
 
     def take_counts(self) -> Ints:
-        """Return how often each model [model] was asked for since the last call."""
+        """Return how often each model [model] was observed since the last call."""
         counts, self._counts = self._counts, np.zeros_like(self._counts)
         return counts
 

@@ -34,6 +34,8 @@ def read(config: RunConfig) -> Inputs:
     Raises:
         ConfigError: a file is missing, empty or of another format.
     """
+    if config.checkpoint and not Path(config.checkpoint, "config.json").is_file():
+        raise ConfigError(f"checkpoint {config.checkpoint} is not a training run's folder")
     return Inputs(
         profile=records.load(config.profile),
         prompts=read_prompts(config.workload.prompts),

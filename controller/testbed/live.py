@@ -62,14 +62,10 @@ class LiveTestbed:
         """Set when the clock starts: slot 0 collects requests from then on."""
 
     @property
-    def elapsed_s(self) -> float:
-        """Seconds since the clock started; 0 before."""
-        return time.perf_counter() - self._began_s if self.begun.is_set() else 0.0
-
-    @property
     def left_s(self) -> float:
         """Seconds until the last slot has ended."""
-        return max(0.0, (self._config.num_slots + 1) * self._config.slot_s - self.elapsed_s)
+        elapsed_s = time.perf_counter() - self._began_s if self.begun.is_set() else 0.0
+        return max(0.0, (self._config.num_slots + 1) * self._config.slot_s - elapsed_s)
 
     async def observe_frame(self, frame: int) -> FrameObservation:
         """Return what is known at the start of a frame; waits for it."""

@@ -3,6 +3,8 @@
 import asyncio
 import socket
 
+import pytest
+
 from tests.integration.live_runs import cli, fake_node, write_run
 
 
@@ -50,3 +52,27 @@ def test_a_started_node_that_refuses_its_configuration_ends_the_run_with_its_wor
 
     assert code == 2
     assert "unknown key 'cache.capacity_byte'; did you mean 'capacity_bytes'?" in message
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.1:99999", ":5", "here:port"])
+def test_an_address_without_a_host_and_a_port_is_refused_by_name(tmp_path, address):
+    async def scenario():
+        async with fake_node("edge") as node:
+            file = write_run(tmp_path, f'attach = "{node.address}"')
+            return await cli("run", "--config", str(file), f"--address={address}")
+
+    code, message = asyncio.run(scenario())
+
+    assert code == 2
+    assert f"address must be HOST:PORT with a port of 0..65535, got {address!r}" in message
+
+
+def test_a_checkpoint_that_is_none_is_refused_before_anything_starts(tmp_path):
+    file = write_run(tmp_path, 'attach = "127.0.0.1:1"')
+    arguments = ("--policy", "t2drl", "--checkpoint", str(tmp_path))
+
+    code, message = asyncio.run(cli("run", "--config", str(file), *arguments))
+
+    assert (code, message.count("\n")) == (2, 1)
+    assert f"checkpoint {tmp_path} is not a training run's folder" in message
+    assert not (tmp_path / "runs").exists()

@@ -70,6 +70,7 @@ def test_static_caching_is_decided_by_the_first_frame():
     assert names(static(frame([[0, 0, 0], [0, 5, 1]], number=1))) == "bc"
     held = (False, True, True)
     assert names(static(frame([[9, 0, 0], [9, 0, 0]], held, number=2))) == "bc"
+    assert names(static(frame([[9, 0, 0], [9, 0, 0]], number=3))) == "bc"  # a node came back empty
 
 
 def test_random_caching_varies_and_repeats_with_its_seed():

@@ -50,6 +50,7 @@ BASE = {
         ),
         ({"checkpoint": "a"}, "no other policy takes one, got 'most-popular' and 'a'"),
         ({"policy": "lru-best"}, "no policy 'lru-best'; there are random, most-popular, lru"),
+        ({"radio": {"bandwidth_hz": float("inf")}}, "bandwidth_hz must be > 0, got inf"),
         ({"history_frames": 0}, "history_frames must be > 0, got 0"),
         ({"slot_s": "3"}, r"Expected `float`, got `str` - at `\$.slot_s`"),
         ({"slots": 3}, "unknown key 'slots'"),

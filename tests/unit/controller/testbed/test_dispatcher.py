@@ -379,3 +379,39 @@ def test_a_user_from_outside_has_the_typical_channel(bench):
         await asyncio.gather(*tasks)
 
     bench(scenario)
+
+
+def test_what_waits_for_the_next_slot_is_not_counted_yet(bench):
+    async def scenario(b: Bench):
+        await b.granted("r1")
+        task = b.start("r2", model_id="b")
+        await asyncio.sleep(0)
+        assert b.dispatcher.take_counts().tolist() == [1, 0]
+        await b.slot()
+        await task
+        assert b.dispatcher.take_counts().tolist() == [0, 1]
+
+    bench(scenario)
+
+
+def test_a_user_who_leaves_as_the_slot_is_answered_is_recorded_as_that(bench):
+    async def scenario(b: Bench):
+        task = b.start()
+        await asyncio.sleep(0)
+        decided = equal(b.dispatcher.observe(0, 0))
+        task.cancel()
+        b.dispatcher.grant(decided)
+        await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    (row,) = bench(scenario)
+    assert (row.status, row.reason) == ("failed", "its user left before the grant")
+
+
+def test_a_user_id_that_is_too_long_is_refused(bench):
+    async def scenario(b: Bench):
+        with pytest.raises(InvalidRequestError, match="user_id must have at most 128 characters"):
+            await b.answers(user_id="user-" + "9" * 5000)
+
+    (row,) = bench(scenario)
+    assert row.status == "rejected"
