@@ -13,30 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from controller.agents.d3pg import D3pgConfig
-from controller.agents.networks import NetConfig
 from protos import manifest
-from tests.unit.controller.scenarios import curves, scenario
-from tests.unit.controller.training_runs import learning, trained
+from tests.unit.controller.training_runs import SETTINGS, trained
 
 GOLDEN = Path(__file__).with_name("golden")
 NUM_FRAMES = 20
-MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
-SETTINGS = {
-    "diffusion": (learning(), scenario()),
-    "mlp-discounted-2-nodes": (
-        learning(
-            allocation=D3pgConfig(
-                nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
-                discount=0.9,
-                critic_warmup_updates=5,
-                learning_starts=20,
-            )
-        ),
-        scenario(num_nodes=2),
-    ),
-    "13-models": (learning(), scenario(synthetic_models=MANY)),
-}
 
 
 def build() -> str:

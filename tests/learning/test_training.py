@@ -14,24 +14,7 @@ from controller.training import train
 from controller.training.two_timescale import LearningConfig
 from protos.config import ConfigError
 from tests.unit.controller.scenarios import curves, scenario
-from tests.unit.controller.training_runs import learning, longer, train_config, trained
-
-MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
-SETTINGS = {
-    "diffusion": (learning(), scenario()),
-    "mlp, discounted, 2 nodes": (
-        learning(
-            allocation=D3pgConfig(
-                nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
-                discount=0.9,
-                critic_warmup_updates=5,
-                learning_starts=20,
-            )
-        ),
-        scenario(num_nodes=2),
-    ),
-    "13 models": (learning(), scenario(synthetic_models=MANY)),
-}
+from tests.unit.controller.training_runs import SETTINGS, learning, longer, train_config, trained
 
 
 @pytest.mark.parametrize(("config", "setting"), SETTINGS.values(), ids=SETTINGS)

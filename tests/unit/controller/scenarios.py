@@ -27,6 +27,8 @@ MODELS = (
     curves("b", resident_bytes=50, step_s=0.2, image_bytes=500_000.0),
     curves("c", resident_bytes=40, curve=(1.0, 0.5, 4.0, 0.8), max_num_steps=8),
 )
+MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
+"""More models than whose subsets are enumerated."""
 
 
 def scenario(**changes) -> ScenarioConfig:

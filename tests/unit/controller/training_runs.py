@@ -11,7 +11,7 @@ from controller.cell.simulator import Simulator
 from controller.training import train
 from controller.training.run_folder import TrainConfig, begin
 from controller.training.two_timescale import LearningConfig, TwoTimescale
-from tests.unit.controller.scenarios import scenario, table
+from tests.unit.controller.scenarios import MANY, scenario, table
 
 ENVS = 3
 
@@ -64,3 +64,21 @@ def trained(
 
 def longer(config: TrainConfig, num_episodes: int) -> TrainConfig:
     return dataclasses.replace(config, num_episodes=num_episodes)
+
+
+SETTINGS = {
+    "diffusion": (learning(), scenario()),
+    "mlp-discounted-2-nodes": (
+        learning(
+            allocation=D3pgConfig(
+                nets=NetConfig(actor="mlp", architecture="mlp", hidden=8),
+                discount=0.9,
+                critic_warmup_updates=5,
+                learning_starts=20,
+            )
+        ),
+        scenario(num_nodes=2),
+    ),
+    "13-models": (learning(), scenario(synthetic_models=MANY)),
+}
+"""How and where runs learn, one of each kind."""

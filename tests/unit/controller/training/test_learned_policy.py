@@ -18,9 +18,7 @@ from controller.testbed.simulated import SimulatedTestbed
 from controller.training.learned_policy import AllocationAgent, CachingAgent, LearnedPolicy
 from protos.config import ConfigError
 from protos.seeds import stream
-from tests.unit.controller.scenarios import curves, scenario, slot, table
-
-MANY = tuple(curves(f"m{index}", resident_bytes=30 + index) for index in range(13))
+from tests.unit.controller.scenarios import MANY, scenario, slot, table
 
 
 def caching(**changes) -> CachingAgent:
