@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -28,6 +29,7 @@ from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
 from edge_node.engine.loader import Loader
 from edge_node.engine.memory import is_out_of_memory, keep_freed, release
+from edge_node.engine.onnx_runtime.store import GraphStore, default_folder
 from edge_node.engine.step_batcher import BatchRequest, StepBatcher
 from edge_node.engine.weights import Weights
 from protos.errors import (
@@ -83,15 +85,14 @@ class DiffusersEngine:
         if self._device.type == "cuda" and not has_cuda:
             raise ValueError(f"engine.device is {config.device!r}, but this machine has no CUDA")
         self._config = config
+        self._graphs = _graph_store(config, self._device)
         self._dtype = getattr(torch, config.dtype)
         self._models: dict[str, Model] = {}
         self._batch_limits: dict[str, int] = {}
         self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
         self.thread = DeviceThread(self._turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
-        self._loader = Loader(
-            self._device, self._dtype, self.thread, is_compiled=config.is_compiled
-        )
+        self._loader = Loader(self._device, config, self.thread, self._graphs)
         self._installed: dict[str, tuple[Weights, Tensor]] = {}
         self._working_bytes: dict[str, int] = {}
         self.device_name, self.device_uuid = "cpu", ""
@@ -193,7 +194,8 @@ class DiffusersEngine:
 
     def _begin(self) -> None:
         torch.get_num_threads()  # else a thread's first computation takes what another one has set
-        torch.set_num_threads(self._config.num_threads or _useful_threads())
+        # Two pools of spinning threads would fight: beside ONNX Runtime's, torch computes in one.
+        torch.set_num_threads(1 if self._graphs else self._config.num_threads or _useful_threads())
 
     def _join(self, job: Job, loop: asyncio.AbstractEventLoop, events: _Events) -> None:
         model = self._models.get(job.model_id)
@@ -298,6 +300,23 @@ class DiffusersEngine:
         if weights:
             weights.install(None)
         return block
+
+
+def _graph_store(config: EngineConfig, device: torch.device) -> GraphStore | None:
+    """Return where exported denoisers are kept; None where torch runs them.
+
+    Raises:
+        ValueError: ONNX Runtime is asked for where it cannot be.
+    """
+    can = device.type == "cpu" and config.dtype == "float32" and not config.is_compiled
+    if config.runtime == "onnxruntime" and not can:
+        raise ValueError(
+            'engine.runtime "onnxruntime" is for a CPU with float32 and without is_compiled, got '
+            f"device {device.type}, dtype {config.dtype}, is_compiled {config.is_compiled}"
+        )
+    if config.runtime == "torch" or not can:
+        return None
+    return GraphStore(Path(config.graph_folder) if config.graph_folder else default_folder())
 
 
 def _useful_threads() -> int:

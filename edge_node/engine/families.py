@@ -16,6 +16,8 @@ from torch import Tensor
 
 from edge_node.catalog import Entry
 from edge_node.engine.interface import Job
+from edge_node.engine.onnx_runtime.denoiser import OnnxDenoiser
+from edge_node.engine.onnx_runtime.graph import Graph, Input, Source
 
 Condition: TypeAlias = dict[str, Tensor]
 """The inputs of the denoiser besides latent and timestep, of one sample: tensors [1, ...]."""
@@ -94,7 +96,8 @@ class StableDiffusion:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
-        self._net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
+        self._net_name = "transformer" if hasattr(pipeline, "transformer") else "unet"
+        self._net = getattr(pipeline, self._net_name)
         self._guidance_width = self._net.config.get("time_cond_proj_dim")
 
     def compile(self) -> None:
@@ -103,6 +106,36 @@ class StableDiffusion:
         # all models of a family together; beyond its limit it would not compile.
         torch._dynamo.config.recompile_limit = _MOST_COMPILED
         self._net.compile(dynamic=True)
+
+    def source(self, job: Job, variant: str) -> Source:
+        """Return what the denoiser is exported from, with the shapes of a request."""
+        (condition,) = self.conditions(job, self.encode([job.prompt]))
+        inputs = tuple(
+            Input(
+                name=name,
+                shape=tuple(value.shape[1:]),
+                dtype=str(value.dtype).removeprefix("torch."),
+                is_added=name in self._added,
+            )
+            for name, value in condition.items()
+        )
+        return Source(
+            folder=self._net.config["_name_or_path"],
+            net=type(self._net).__name__,
+            variant=variant,
+            latent=self.latent_shape(job),
+            inputs=inputs,
+        )
+
+    def run_by_onnx(self, graph: Graph, num_threads: int) -> None:
+        """Let an exported graph take the denoiser's place."""
+        self._net = OnnxDenoiser(graph, self._net, num_threads)
+        setattr(self.pipeline, self._net_name, self._net)
+
+    @property
+    def runtime(self) -> str:
+        """What the denoiser runs on: "torch" or "onnxruntime"."""
+        return "onnxruntime" if isinstance(self._net, OnnxDenoiser) else "torch"
 
     @property
     def guides_itself(self) -> bool:
@@ -210,7 +243,9 @@ class PixArt(StableDiffusion):
         hidden, is_own, _, _ = self.pipeline.encode_prompt(
             texts, device=self.pipeline.device, do_classifier_free_guidance=False
         )
-        return {"encoder_hidden_states": hidden, "encoder_attention_mask": is_own}
+        # As a bias, which the transformer would make of it at each call: a compiled one cannot.
+        bias = (1 - is_own.to(hidden.dtype)).unsqueeze(1) * -10000.0
+        return {"encoder_hidden_states": hidden, "encoder_attention_mask": bias}
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Add size and aspect ratio where the transformer takes them."""

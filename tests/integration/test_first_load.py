@@ -60,8 +60,9 @@ def test_other_models_take_their_steps_between_the_calls_that_measure_one(entry,
 
         async def watch():
             nonlocal num_steps
-            async for event in engine.generate(job(num_steps=1000)):
-                num_steps += isinstance(event, StepDone)
+            while True:
+                async for event in engine.generate(job(num_steps=1000)):
+                    num_steps += isinstance(event, StepDone)
 
         serving = asyncio.create_task(watch())
         while not num_steps:
