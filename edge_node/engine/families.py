@@ -16,8 +16,8 @@ from torch import Tensor
 
 from edge_node.catalog import Entry
 from edge_node.engine.interface import Job
-from edge_node.engine.onnx_runtime.denoiser import OnnxDenoiser
 from edge_node.engine.onnx_runtime.graph import Graph, Input, Source
+from edge_node.engine.onnx_runtime.nets import OnnxDecoder, OnnxDenoiser
 
 Condition: TypeAlias = dict[str, Tensor]
 """The inputs of the denoiser besides latent and timestep, of one sample: tensors [1, ...]."""
@@ -107,8 +107,8 @@ class StableDiffusion:
         torch._dynamo.config.recompile_limit = _MOST_COMPILED
         self._net.compile(dynamic=True)
 
-    def source(self, job: Job, variant: str) -> Source:
-        """Return what the denoiser is exported from, with the shapes of a request."""
+    def sources(self, job: Job, variant: str) -> dict[str, Source]:
+        """Return what denoiser and decoder are exported from, with a request's shapes, by part."""
         (condition,) = self.conditions(job, self.encode([job.prompt]))
         inputs = tuple(
             Input(
@@ -119,18 +119,26 @@ class StableDiffusion:
             )
             for name, value in condition.items()
         )
-        return Source(
-            folder=self._net.config["_name_or_path"],
-            net=type(self._net).__name__,
-            variant=variant,
-            latent=self.latent_shape(job),
-            inputs=inputs,
-        )
+        return {
+            name: Source(
+                folder=net.config["_name_or_path"],
+                net=type(net).__name__,
+                variant=variant,
+                latent=self.latent_shape(job),
+                **settings,
+            )
+            for name, net, settings in (
+                (self._net_name, self._net, {"inputs": inputs}),
+                ("vae", self.pipeline.vae, {"is_decoder": True}),
+            )
+        }
 
-    def run_by_onnx(self, graph: Graph, num_threads: int) -> None:
-        """Let an exported graph take the denoiser's place."""
-        self._net = OnnxDenoiser(graph, self._net, num_threads)
-        setattr(self.pipeline, self._net_name, self._net)
+    def run_in_onnx(self, part: str, graph: Graph, num_threads: int) -> None:
+        """Let an exported graph take a part's place."""
+        net = getattr(self.pipeline, part)
+        kind = OnnxDecoder if part == "vae" else OnnxDenoiser
+        setattr(self.pipeline, part, kind(graph, net, num_threads))
+        self._net = getattr(self.pipeline, self._net_name)
 
     @property
     def runtime(self) -> str:

@@ -26,7 +26,7 @@ from edge_node.engine.denoising import Model
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.interface import Job
 from edge_node.engine.memory import is_out_of_memory, release, trim
-from edge_node.engine.onnx_runtime.graph import Graph, Source
+from edge_node.engine.onnx_runtime.graph import Source
 from edge_node.engine.onnx_runtime.store import GraphStore
 from edge_node.engine.weights import Weights, blank, check_complete, copy, give_back
 from protos.errors import EdgeError, ModelLoadError, OverloadedError
@@ -162,11 +162,16 @@ class Loader:
         """Build a model's nets; their tensors are views of mapped files where dtypes agree."""
         stamp = _stamp(entry)
         family = await self._in_device_thread(entry, self._family, entry)
-        graph = None
         if self._graphs:
-            source = await self._in_device_thread(entry, _source, family, entry)
-            graph = await self._graphs.graph(entry.model_id, source)
-        return await self._in_device_thread(entry, self._built, family, entry, graph, stamp)
+            sources = await self._in_device_thread(entry, _sources, family, entry)
+            for part, source in sources.items():
+                graph = await self._graphs.graph(entry.model_id, source)
+                if graph:
+                    run = (family.run_in_onnx, part, graph, self._num_threads)
+                    await self._in_device_thread(entry, *run)
+        elif self._is_compiled:
+            family.compile()
+        return await self._in_device_thread(entry, _built, family, entry, stamp)
 
     async def _in_device_thread(self, entry: Entry, function: Callable[..., T], *args: Any) -> T:
         return await self._device_thread.call(self.guarded, entry, function, *args)
@@ -176,16 +181,6 @@ class Loader:
         pipeline = families.load(entry, self._dtype, "cpu")
         check_complete(pipeline)
         return families.adapt(pipeline)
-
-    def _built(
-        self, family: families.StableDiffusion, entry: Entry, graph: Graph | None, stamp: _Stamp
-    ) -> Built:
-        if graph:
-            family.run_by_onnx(graph, self._num_threads)
-        elif self._is_compiled:
-            family.compile()
-        model = Model(family, _own_sampler(entry.model_id, family.pipeline))
-        return Built(model, Weights(family.pipeline, entry.config.variant), stamp)
 
     def _on_device(self, built: Built, block: Tensor) -> Tensor:
         if self._stream is None:
@@ -233,12 +228,17 @@ def _stamp(entry: Entry) -> _Stamp:
     return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
+def _built(family: families.StableDiffusion, entry: Entry, stamp: _Stamp) -> Built:
+    model = Model(family, _own_sampler(entry.model_id, family.pipeline))
+    return Built(model, Weights(family.pipeline, entry.config.variant), stamp)
+
+
 @torch.inference_mode()
-def _source(family: families.StableDiffusion, entry: Entry) -> Source:
+def _sources(family: families.StableDiffusion, entry: Entry) -> dict[str, Source]:
     job = Job.of(
         entry.config, request_id="export", prompt="", num_steps=1, seed=0, guidance_scale=1.0
     )
-    return family.source(job, entry.config.variant)
+    return family.sources(job, entry.config.variant)
 
 
 def _pin(block: Tensor) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_node.engine.onnx_runtime.denoiser import OnnxDenoiser
+from edge_node.engine.onnx_runtime.nets import OnnxNet
 from edge_node.engine.weight_files import Stored, read, stored
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def check_complete(pipeline: Any) -> None:
 
 def _folder(net: Any, variant: str) -> tuple[Path, str]:
     """Return where a net was read from, also for a hub id, and the variant of its files there."""
-    if isinstance(net, OnnxDenoiser):
+    if isinstance(net, OnnxNet):
         return net.graph.folder, ""
     config = net.config
     found = config["_name_or_path"] if isinstance(config, dict) else config._name_or_path

@@ -1,4 +1,4 @@
-"""Exports denoisers as graphs of ONNX Runtime: a process of its own, which a store asks.
+"""Exports nets as graphs of ONNX Runtime: a process of its own, which a store asks.
 
 A process of its own, because torch's exporter holds Python's lock for seconds to minutes, takes
 several times the net's memory and may run out of it: the node serves on meanwhile, and nothing of
@@ -27,14 +27,13 @@ from onnx.external_data_helper import set_external_data
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from edge_node.engine.onnx_runtime.denoiser import OnnxDenoiser
 from edge_node.engine.onnx_runtime.graph import DOUBLINGS, Answer, Graph, Request, Source
+from edge_node.engine.onnx_runtime.nets import OnnxNet
 
 MOST_ERROR = 1e-3
 """Of the graph's answers, relative to the net's largest."""
 _LEAST_BYTES = 256
 """Smaller tensors stay in the graph: shapes and constants, which ONNX Runtime reads itself."""
-_NICENESS = 10
 IDLE_S = 20.0
 """What a node loads at once is exported by one process, whose start takes some seconds."""
 _MOST_CHARS = 500
@@ -43,14 +42,17 @@ _OTHER = DOUBLINGS
 
 
 class _Flat(torch.nn.Module):
-    """A denoiser that takes its inputs by position."""
+    """A net that takes its inputs by position."""
 
     def __init__(self, net: Any, source: Source) -> None:
         super().__init__()
         self._net = net
         self._source = source
 
-    def forward(self, latents: Tensor, timesteps: Tensor, *conditions: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, *rest: Tensor) -> Tensor:
+        if self._source.is_decoder:
+            return self._net.decode(latents, return_dict=False)[0]
+        timesteps, *conditions = rest
         named = zip(self._source.inputs, conditions, strict=True)
         inputs: dict[str, Any] = {}
         for one, value in named:
@@ -71,7 +73,9 @@ def export(source: Source, scratch: Path) -> None:
         source.folder, variant=source.variant or None, use_safetensors=True, local_files_only=True
     )
     flat = _Flat(net.eval(), source)
-    names = ("latents", "timesteps", *(one.name for one in source.inputs))
+    names = ["latents"]
+    if not source.is_decoder:
+        names += ["timesteps", *(one.name for one in source.inputs)]
     raw, optimised, final = (scratch / name for name in ("raw", "optimised", "graph"))
     for folder in (raw, optimised, final):
         folder.mkdir()
@@ -81,7 +85,7 @@ def export(source: Source, scratch: Path) -> None:
     shutil.rmtree(raw)  # each holds all weights
     graph = _split(optimised / "graph.onnx", final, names)
     shutil.rmtree(optimised)
-    _compare(flat, OnnxDenoiser(graph, net, 1), source, names)
+    _compare(flat, OnnxNet(graph, net, 1), source, names)
     graph.complete()
 
 
@@ -158,10 +162,10 @@ def _inputs(source: Source, batch_size: int, *, higher: int = 0, wider: int = 0)
     """Return random inputs of a batch, its latents so much larger."""
     generator = torch.Generator().manual_seed(batch_size)
     channels, height, width = source.latent
-    drawn = [
-        torch.randn(batch_size, channels, height + higher, width + wider, generator=generator),
-        torch.linspace(1.0, 900.0, batch_size),
-    ]
+    shape = (batch_size, channels, height + higher, width + wider)
+    drawn = [torch.randn(shape, generator=generator)]
+    if not source.is_decoder:
+        drawn.append(torch.linspace(1.0, 900.0, batch_size))
     for one in source.inputs:
         value = torch.randn(batch_size, *one.shape, generator=generator)
         drawn.append(value.to(getattr(torch, one.dtype)))
@@ -169,7 +173,7 @@ def _inputs(source: Source, batch_size: int, *, higher: int = 0, wider: int = 0)
 
 
 @torch.inference_mode()
-def _compare(flat: _Flat, graph: OnnxDenoiser, source: Source, names: Sequence[str]) -> None:
+def _compare(flat: _Flat, graph: OnnxNet, source: Source, names: Sequence[str]) -> None:
     """Hold the graph against the net, at another batch size and other sizes than were traced."""
     for higher in (0, _OTHER):
         inputs = _inputs(source, 3, higher=higher)
@@ -203,7 +207,7 @@ def kept(request: Request) -> None:
 
 def main() -> None:
     """Answer requests until there is an error, the end of the input or a time without any."""
-    os.nice(_NICENESS)
+    torch.set_num_threads(1)  # the node computes beside it
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print is no answer
     while select.select([sys.stdin], [], [], IDLE_S)[0]:

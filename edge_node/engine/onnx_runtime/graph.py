@@ -1,4 +1,4 @@
-"""An exported denoiser as files, and what it was exported from.
+"""An exported net as files, and what it was exported from.
 
 A graph's folder holds ``graph.onnx``, optimised for this machine's CPU and without weights,
 ``weights.safetensors``, the weights as that graph wants them, and ``graph.json``, written last,
@@ -37,7 +37,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A denoiser as a diffusers net, and the shapes that it is exported with."""
+    """A denoiser or an autoencoder as a diffusers net, and the shapes that it is exported with."""
 
     folder: str
     """Where ``from_pretrained`` finds it."""
@@ -47,7 +47,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """As in "model.fp16.safetensors"; empty: none."""
     latent: tuple[int, int, int]
     """[channels, height, width]; the graph takes any height and width."""
-    inputs: tuple[Input, ...]
+    inputs: tuple[Input, ...] = ()
+    is_decoder: bool = False
+    """Of an autoencoder: its ``decode`` is exported."""
 
     def keys(self) -> tuple[str, str]:
         """Return what the graph depends on, hashed: the weights, and all the rest.
@@ -60,7 +62,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             _FORMAT,
             [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES],
             [platform.machine(), _cpu_flags()],
-            [self.net, self.variant, self.inputs, height % DOUBLINGS, width % DOUBLINGS],
+            [self.net, self.variant, self.inputs, self.is_decoder],
+            [height % DOUBLINGS, width % DOUBLINGS],
             Path(self.folder, "config.json").read_text(),
         )
         hashed = hashlib.sha256(msgspec.json.encode(rest)).hexdigest()
@@ -93,7 +96,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """An exported denoiser."""
+    """An exported net."""
 
     folder: Path
     inputs: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Keeps exported denoisers on disk, by what they depend on, and has missing ones exported.
+"""Keeps exported nets on disk, by what they depend on, and has missing ones exported.
 
 FOLDER/<weights>/<net, versions, CPU>/ holds one graph. A new one is written apart and moved there,
 so it is there whole or not at all, whoever is killed when.
@@ -44,22 +44,24 @@ class GraphStore:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def graph(self, model_id: str, source: Source) -> Graph | None:
-        """Return a denoiser's graph, exported now where there is none; None where that fails.
+        """Return a net's graph, exported now where there is none; None where that fails.
 
-        What goes wrong is said in the log: a model without a graph is served by torch.
+        What goes wrong is said in the log: a net without a graph runs in torch.
         """
         try:
             folder = self._folder.joinpath(*await asyncio.to_thread(source.keys))
             try:
                 return await asyncio.to_thread(Graph.opened, folder)
             except FileNotFoundError:
-                logger.info("%s: exporting its denoiser, once, to %s", model_id, folder)
+                logger.info("%s: exporting its %s, once, to %s", model_id, source.net, folder)
             except ValueError as error:
-                logger.warning("%s: exporting its denoiser again: %s", model_id, error)
+                logger.warning("%s: exporting its %s again: %s", model_id, source.net, error)
             await self._export(source, folder)
             return await asyncio.to_thread(Graph.opened, folder)
         except (OSError, ValueError) as error:
-            logger.warning("%s: torch serves it, ONNX Runtime cannot: %s", model_id, error)
+            logger.warning(
+                "%s: its %s runs in torch, not in ONNX Runtime: %s", *(model_id, source.net, error)
+            )
             return None
 
     def close(self) -> None:
