@@ -21,7 +21,13 @@ from edge_node.downlink import Downlink
 from edge_node.engine.interface import Engine, Started, StepDone, as_image, png
 from edge_node.telemetry import TelemetryReader
 from protos import messages
-from protos.errors import DuplicateRequestError, InvalidRequestError, NodeDownError, OverloadedError
+from protos.errors import (
+    DuplicateRequestError,
+    EdgeError,
+    InvalidRequestError,
+    NodeDownError,
+    OverloadedError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +49,12 @@ class Node:
         self._state = messages.NodeState.SERVING
 
     async def start(self) -> None:
-        """Make a cloud's whole catalog resident."""
+        """Prepare the catalog's models; make them all resident on a cloud."""
+        for entry in self._catalog:
+            try:
+                await self._engine.prepare(entry)
+            except EdgeError as error:  # its load will say so too
+                logger.warning("%s", error)
         if self.config.role == "cloud":
             await self.cache.set_cache(entry.model_id for entry in self._catalog)
 

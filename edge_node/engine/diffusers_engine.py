@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
 
-_ALL_THREADS = torch.get_num_threads()
+ALL_THREADS = torch.get_num_threads()
 """torch's own choice; asked later, it is what some thread has set for itself."""
 
 
@@ -111,6 +111,19 @@ class DiffusersEngine:
             if file.parent.name != families.UNUSED_PART
             for tensor in header(file)[1].values()
         )
+
+    @property
+    def export_s(self) -> float:
+        """Seconds that loads have spent on exports so far: a machine's first ever, of a model."""
+        return self._loader.export_s
+
+    async def prepare(self, entry: Entry) -> None:
+        """Export a model's nets for ONNX Runtime where that has not been done on this machine."""
+        await self._loader.prepare(entry)
+
+    def runtime(self, model_id: str) -> str:
+        """Return what a loaded model's denoiser runs in: "torch" or "onnxruntime"."""
+        return self._models[model_id].family.runtime
 
     async def stage(self, entry: Entry) -> int:
         """Read a model's weights into host memory, beside what runs; return their bytes."""
@@ -325,8 +338,8 @@ def _useful_threads() -> int:
     OpenMP sleeps at every barrier where its threads, the main thread counted, exceed the cores.
     """
     if threading.current_thread() is threading.main_thread():
-        return _ALL_THREADS
-    return min(_ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
+        return ALL_THREADS
+    return min(ALL_THREADS, max(1, (os.cpu_count() or 1) - 1))
 
 
 def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:

@@ -5,7 +5,8 @@ components. Not: loop, samplers, guidance and batching, which know no family. Ca
 thread only.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -98,6 +99,7 @@ class StableDiffusion:
         self.pipeline = pipeline
         self._net_name = "transformer" if hasattr(pipeline, "transformer") else "unet"
         self._net = getattr(pipeline, self._net_name)
+        self._torch_threads: dict[str, int] = {}
         self._guidance_width = self._net.config.get("time_cond_proj_dim")
 
     def compile(self) -> None:
@@ -133,8 +135,11 @@ class StableDiffusion:
             )
         }
 
-    def run_in_onnx(self, part: str, graph: Graph, num_threads: int) -> None:
-        """Let an exported graph take a part's place."""
+    def run_in_onnx(self, part: str, graph: Graph | None, num_threads: int) -> None:
+        """Let an exported graph take a part's place; without one torch gets its threads for it."""
+        if graph is None:
+            self._torch_threads[part] = num_threads
+            return
         net = getattr(self.pipeline, part)
         kind = OnnxDecoder if part == "vae" else OnnxDenoiser
         setattr(self.pipeline, part, kind(graph, net, num_threads))
@@ -188,14 +193,29 @@ class StableDiffusion:
         if self._added:
             inputs["added_cond_kwargs"] = {name: inputs.pop(name, None) for name in self._added}
         latents = latents.to(self._net.dtype)
-        out: Tensor = self._net(latents, timestep=timesteps, **inputs, return_dict=False)[0]
+        with self._threads_of(self._net_name):
+            out: Tensor = self._net(latents, timestep=timesteps, **inputs, return_dict=False)[0]
         return out[:, : latents.shape[1]]  # PixArt also estimates the variance
+
+    @contextlib.contextmanager
+    def _threads_of(self, part: str) -> Iterator[None]:
+        """Let torch compute in more threads for a part that ONNX Runtime cannot run."""
+        if part not in self._torch_threads:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._torch_threads[part])
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Return images [n, height, width, 3] of finished latents."""
         vae = self.pipeline.vae
         scaled = _unscaled(latents, vae.config).to(vae.dtype)
-        images = vae.decode(scaled, return_dict=False)[0].float()
+        with self._threads_of("vae"):
+            images = vae.decode(scaled, return_dict=False)[0].float()
         unit = self.pipeline.image_processor.postprocess(images, output_type="np")
         return np.rint(unit * 255).astype(np.uint8)
 

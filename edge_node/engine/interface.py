@@ -107,6 +107,14 @@ class Engine(Protocol):
             ModelLoadError: the files cannot be read.
         """
 
+    async def prepare(self, entry: Entry) -> None:
+        """Make what a model's first load would make and keep on disk, if it is not there.
+
+        Raises:
+            ModelLoadError: the weights cannot be used.
+            OverloadedError: memory is full.
+        """
+
     async def stage(self, entry: Entry) -> int:
         """Keep a copy of a model's weights in host memory; return its measured bytes.
 

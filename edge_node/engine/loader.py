@@ -34,6 +34,8 @@ from protos.errors import EdgeError, ModelLoadError, OverloadedError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PARTS = ("unet", "transformer", "vae")
+"""Of a model's folder: what runs in ONNX Runtime."""
 _Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
@@ -79,6 +81,24 @@ class Loader:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._shelf: dict[str, Built] = {}
         self._staged: dict[str, Tensor] = {}
+
+    @property
+    def export_s(self) -> float:
+        """Seconds that loads have spent on exports so far."""
+        return self._graphs.export_s if self._graphs else 0.0
+
+    async def prepare(self, entry: Entry) -> None:
+        """Have what a model's first load ever would export made now; nothing where it is kept.
+
+        Raises:
+            ModelLoadError: its weights cannot be used.
+        """
+        if self._graphs is None or entry.folder is None:
+            return
+        entry.check()
+        parts = [folder for folder in map(entry.folder.joinpath, _PARTS) if folder.is_dir()]
+        if not all([await asyncio.to_thread(self._graphs.knows, part) for part in parts]):
+            await self._build(entry)
 
     async def stage(self, entry: Entry) -> int:
         """Read a model's weights into host memory and keep them; return their bytes."""
@@ -166,9 +186,8 @@ class Loader:
             sources = await self._in_device_thread(entry, _sources, family, entry)
             for part, source in sources.items():
                 graph = await self._graphs.graph(entry.model_id, source)
-                if graph:
-                    run = (family.run_in_onnx, part, graph, self._num_threads)
-                    await self._in_device_thread(entry, *run)
+                run = (family.run_in_onnx, part, graph, self._num_threads)
+                await self._in_device_thread(entry, *run)
         elif self._is_compiled:
             family.compile()
         return await self._in_device_thread(entry, _built, family, entry, stamp)

@@ -20,6 +20,8 @@ from protos.config import ConfigError, read_json, write_json
 _FORMAT = 1
 """Of graph folders; another number is another key."""
 _PACKAGES = ("torch", "diffusers", "onnx", "onnxruntime")
+DIGEST_CHARS = 16
+"""Of a SHA-256, in the names of folders."""
 DOUBLINGS = 8
 """A UNet doubles sizes on its way up where the latent's divide by this; else it is told them."""
 
@@ -67,7 +69,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             Path(self.folder, "config.json").read_text(),
         )
         hashed = hashlib.sha256(msgspec.json.encode(rest)).hexdigest()
-        return weights_digest(Path(self.folder))[:16], hashed[:16]
+        return weights_digest(Path(self.folder))[:DIGEST_CHARS], hashed[:DIGEST_CHARS]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from edge_node.engine.onnx_runtime.graph import Answer, Graph, Request, Source
+from edge_node.catalog import weights_digest
+from edge_node.engine.onnx_runtime.graph import DIGEST_CHARS, Answer, Graph, Request, Source
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +42,14 @@ class GraphStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.export_s = 0.0
+        """Seconds that exports have taken in this process."""
         self._asking = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def knows(self, net: Path) -> bool:
+        """Return whether there is a graph of a net's weights, of whatever versions."""
+        return (self._folder / weights_digest(net)[:DIGEST_CHARS]).is_dir()
 
     async def graph(self, model_id: str, source: Source) -> Graph | None:
         """Return a net's graph, exported now where there is none; None where that fails.
@@ -78,6 +86,7 @@ class GraphStore:
             ValueError: it failed.
             OSError: the folder cannot be written.
         """
+        began_s = time.perf_counter()
         work = asyncio.ensure_future(asyncio.to_thread(self._ask, source, folder))
         try:
             await asyncio.shield(work)
@@ -87,6 +96,8 @@ class GraphStore:
             await asyncio.wait([work])
             work.exception()  # retrieved: it was ended
             raise
+        finally:
+            self.export_s += time.perf_counter() - began_s
 
     def _ask(self, source: Source, folder: Path) -> None:
         """Wait for an export, in a thread."""
