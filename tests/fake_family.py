@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
@@ -25,13 +24,18 @@ class FakeFamily:
 
         scheduler = DDIMScheduler(clip_sample=False)
 
-    def __init__(self, before: Callable[[str, Sequence], object] = lambda *_: None) -> None:
+    def __init__(
+        self, before: Callable[[str, Sequence], object] = lambda *_: None, device: str = "cpu"
+    ) -> None:
         self.before = before
+        self.device = device
         self.conditions_seen: list[torch.Tensor] = []
 
     def encode(self, texts):
         self.before("encode", list(texts))
-        codes = torch.tensor([[float(sum(map(ord, text)) % 97)] for text in texts])
+        codes = torch.empty(len(texts), 1, device=self.device)
+        for code, text in zip(codes, texts, strict=True):
+            code.fill_(sum(map(ord, text)) % 97)
         return [{"encoder_hidden_states": code} for code in codes.split(1)]
 
     def conditions(self, _job, encoded):
@@ -49,7 +53,8 @@ class FakeFamily:
 
     def decode(self, latents):
         self.before("decode", latents)
-        return np.zeros((len(latents), 8, 8, 3), dtype=np.uint8)
+        grey = ((latents[:, :1].clamp(-1, 1) + 1) * 127).round().byte()
+        return grey.movedim(1, -1).expand(-1, -1, -1, 3)
 
 
 def fake_model(family: FakeFamily) -> Model:

@@ -130,6 +130,23 @@ def test_a_step_that_fails_changes_nothing(fails_at):
     agree([one.latent for one in started], expected(6))
 
 
+def test_a_composition_that_fails_changes_nothing(monkeypatch):
+    batch, started = begun(FakeFamily(), 6)
+    batch.advance(started)
+    batch.prepare()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("no memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_node.engine.stepping.batch.stacked", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            batch.advance(started[:4])
+        batch.prepare()
+
+    agree(finished(batch, started), expected(6))
+
+
 def test_who_leaves_a_batch_keeps_no_memory_of_the_others():
     batch, started = begun(FakeFamily(), 5)
     batch.advance(started)
