@@ -134,6 +134,7 @@ class Turns(Generic[R]):
         model_id = self._batcher.next_model()
         if model_id is None:
             self.finish()
+            self._batches.clear()
             return False
         before, self._ahead = self._ahead, []
         self._launch(model_id)
@@ -231,6 +232,8 @@ class Turns(Generic[R]):
         for one in requests:
             if one.started.is_finished:
                 one.stage = Stage.IMAGE
+        if all(one.stage is Stage.IMAGE for one in requests):
+            del self._batches[model_id]  # nobody goes on with its tensors
         return lambda: steps
 
     def _decode(self, model: Model, requests: list[R]) -> Callable[[], _Told[R]]:

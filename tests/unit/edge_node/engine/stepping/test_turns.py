@@ -1,6 +1,8 @@
 """The order of a device's turns, with a device that has a time of its own and no nets."""
 
+import gc
 import math
+import weakref
 from collections import defaultdict
 from itertools import pairwise
 
@@ -323,6 +325,25 @@ def test_a_model_that_goes_leaves_nothing_untold_and_nothing_behind():
     device.join(2, num_steps=1)
     device.run()
     assert device.calls("encode") == [("encode", 2)] * 2
+
+
+@pytest.mark.parametrize("ends", ["finished", "left"])
+def test_an_idle_model_holds_nothing_of_its_last_requests(ends):
+    device = Device(models=("idle", "busy"))
+    request = device.join(1, "idle", num_steps=1 if ends == "finished" else 9)
+    device.turns.turn()
+    held = weakref.ref(request.trajectory)
+    if ends == "left":
+        device.batcher.leave(request)
+    else:
+        device.join(2, "busy", num_steps=9)
+    device.turns.turn()
+
+    device.told.clear()
+    del request
+    gc.collect()
+
+    assert held() is None
 
 
 def test_who_has_left_is_not_launched_again():
