@@ -332,7 +332,7 @@ def test_an_idle_model_holds_nothing_of_its_last_requests(ends):
     device = Device(models=("idle", "busy"))
     request = device.join(1, "idle", num_steps=1 if ends == "finished" else 9)
     device.turns.turn()
-    held = weakref.ref(request.trajectory)
+    held = weakref.ref(request.trajectory.state)
     if ends == "left":
         device.batcher.leave(request)
     else:
