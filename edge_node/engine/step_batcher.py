@@ -107,6 +107,8 @@ class StepBatcher(Generic[L]):
         """
         queue = self._queues.get(model_id)
         waiting = [one for one in queue.requests if one.stage is stage] if queue else []
+        if not waiting:
+            return []
         chosen: list[L] = []
         free = max_size
         for request in sorted(waiting, key=_urgency):

@@ -66,7 +66,7 @@ class Batch:
 
     def prepare(self) -> None:
         """Make the next call's inputs: scaled latents and noise; nothing where somebody ends."""
-        if not self._members or self._is_ready or self._next == len(self._steps):
+        if not self._members or self._is_ready or self._next == len(self._draws_noise):
             return
         self._noise = self._drawn() if self._draws_noise[self._next] else None
         *self._coefficients, _ = self._steps[self._next].unbind()
