@@ -1,8 +1,8 @@
 """The engine over diffusers pipelines: any folder or hub id of a known family, step by step.
 
 The asyncio side asks and listens; one device thread (device_thread.py) loads, evicts and takes
-turns. Responsible for requests on their way through turns, and for out of memory. Not: which
-requests share a denoiser call (step_batcher.py), the step itself (denoising.py).
+turns (stepping/turns.py). Responsible for loads and for who listens to a request. Not: which
+requests share a call (step_batcher.py), what a turn does.
 """
 
 import asyncio
@@ -10,8 +10,7 @@ import logging
 import math
 import os
 import threading
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -24,21 +23,17 @@ from transformers.utils import logging as transformers_logging
 from edge_node.catalog import Entry, header
 from edge_node.config import EngineConfig
 from edge_node.engine import batch_limit, denoising, families
-from edge_node.engine.denoising import Model, Trajectory
+from edge_node.engine.denoising import Model
 from edge_node.engine.device_thread import DeviceThread
-from edge_node.engine.interface import Event, ImageDone, Job, Started, StepDone
+from edge_node.engine.interface import Event, ImageDone, Job
 from edge_node.engine.loader import Loader
-from edge_node.engine.memory import is_out_of_memory, keep_freed, release
+from edge_node.engine.memory import keep_freed
 from edge_node.engine.onnx_runtime.store import GraphStore, default_folder
-from edge_node.engine.step_batcher import BatchRequest, StepBatcher
+from edge_node.engine.step_batcher import Stage, StepBatcher
+from edge_node.engine.stepping.clock import clock_of
+from edge_node.engine.stepping.turns import TurnRequest, Turns
 from edge_node.engine.weights import Weights
-from protos.errors import (
-    EdgeError,
-    GenerationError,
-    InvalidRequestError,
-    NotResidentError,
-    OverloadedError,
-)
+from protos.errors import EdgeError, InvalidRequestError, NotResidentError
 
 logger = logging.getLogger(__name__)
 
@@ -50,26 +45,11 @@ ALL_THREADS = torch.get_num_threads()
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
-class _ActiveRequest(BatchRequest):
+class _ActiveRequest(TurnRequest):
     """A request in the batcher, and who listens to it."""
 
-    job: Job
     loop: asyncio.AbstractEventLoop
     events: _Events
-    trajectory: Trajectory | None = None
-    """None before its first turn."""
-    device_s: float = 0.0
-    """Its share of the turns that it took part in."""
-
-    @property
-    def started(self) -> Trajectory:
-        """The trajectory of a request that has had a turn."""
-        if self.trajectory is None:
-            raise TypeError(f"request {self.job.request_id!r} has not started")
-        return self.trajectory
-
-
-_Action: TypeAlias = Callable[[Model, list[_ActiveRequest]], None]
 
 
 class DiffusersEngine:
@@ -88,9 +68,12 @@ class DiffusersEngine:
         self._graphs = _graph_store(config, self._device)
         self._dtype = getattr(torch, config.dtype)
         self._models: dict[str, Model] = {}
-        self._batch_limits: dict[str, int] = {}
+        self._limits: dict[str, dict[Stage, int]] = {}
         self._batcher: StepBatcher[_ActiveRequest] = StepBatcher()
-        self.thread = DeviceThread(self._turn, self._begin)
+        self._turns = Turns(
+            self._device, clock_of(self._device), self._batcher, self._models, self._limits, _post
+        )
+        self.thread = DeviceThread(self._turns.turn, self._begin)
         """Whoever else runs nets on the device calls them here."""
         self._loader = Loader(self._device, config, self.thread, self._graphs)
         self._installed: dict[str, tuple[Weights, Tensor]] = {}
@@ -138,7 +121,7 @@ class DiffusersEngine:
         built, block = await self._loader.fetch(entry)
         try:
             await self._guarded(entry, self._install, entry.model_id, built.weights, block)
-            if entry.model_id not in self._batch_limits:
+            if entry.model_id not in self._limits:
                 await self._measure(built.model, entry)
             await self.thread.call(self._models.update, {entry.model_id: built.model})
         except BaseException:  # a cancelled call was made to its end too
@@ -180,28 +163,43 @@ class DiffusersEngine:
         """Run a function of a load in the device thread, after a turn of another model."""
 
         def after_a_turn() -> T:  # however soon one call follows another, nobody waits for all
-            self._turn()
+            self._turns.turn()
+            self._turns.finish()
             return self._loader.guarded(entry, function, *args)
 
         return await self.thread.call(after_a_turn)
 
     async def _measure(self, model: Model, entry: Entry) -> None:
-        """Find a model's largest batch, and what it takes of the device's memory."""
+        """Find a model's largest calls of each kind, and what they take of the device's memory."""
         one = await self._guarded(entry, batch_limit.probe, model, entry)
 
-        async def call_s(batch_size: int) -> float:
-            return await self._guarded(entry, batch_limit.call_s, model, one, batch_size)
+        def timed(function: Callable[..., float]) -> Callable[[int], Awaitable[float]]:
+            return lambda size: self._guarded(entry, function, model, one, size)
 
-        limit = self._config.max_batch_size or await batch_limit.measured(call_s)
+        call_s = timed(batch_limit.call_s)
+        batch_size = self._config.max_batch_size or await batch_limit.measured(call_s)
         if self._config.is_compiled:
-            for size in sorted({1, 2, limit}):  # each may be compiled apart: now, not in a step
+            for size in sorted(
+                {1, 2, batch_size}
+            ):  # each may be compiled apart: now, not in a step
                 await call_s(size)
+        step_s = await batch_limit.least_s(call_s, batch_size)
+        limits = {
+            Stage.TEXT: await batch_limit.within(
+                step_s, timed(batch_limit.texts_s), batch_limit.MAX_TEXTS
+            ),
+            Stage.STEP: batch_size,
+            Stage.IMAGE: await batch_limit.within(
+                step_s, timed(batch_limit.images_s), batch_limit.MAX_IMAGES
+            ),
+        }
         if self._device.type == "cuda":
-            peak_bytes = await self._guarded(entry, batch_limit.peak_bytes, model, one, limit)
-            self._working_bytes[entry.model_id] = peak_bytes
-        self._batch_limits[entry.model_id] = limit
+            self._working_bytes[entry.model_id] = await self._guarded(
+                entry, batch_limit.peak_bytes, model, one, batch_size, limits[Stage.IMAGE]
+            )
+        self._limits[entry.model_id] = limits
         await self._loader.drop(None)
-        logger.info("%s: batches of at most %d", entry.model_id, limit)
+        logger.info("%s: at most %s", entry.model_id, _words(limits))
 
     # Everything below runs in the device thread.
 
@@ -221,86 +219,19 @@ class DiffusersEngine:
         request = _ActiveRequest(
             model_id=job.model_id,
             batch_size=2 if denoising.is_guided(model.family, job) else 1,
+            texts=denoising.texts_of(model.family, job),
             num_steps=job.num_steps,
             deadline_s=job.deadline_s,
             job=job,
             loop=loop,
             events=events,
         )
-        self._batcher.join(request)
+        self._turns.join(request)
 
     def _leave(self, events: _Events) -> None:
         """Take out whoever listens there; also one whose caller was cancelled while it joined."""
         for request in [request for request in self._batcher if request.events is events]:
             self._batcher.leave(request)
-
-    @torch.inference_mode()
-    def _turn(self) -> bool:
-        """Let one model take a denoising step; False where there is nothing to do."""
-        model_id = self._batcher.next_model()
-        if model_id is None:
-            return False
-        requests = self._batcher.next_turn(model_id, self._batch_limits[model_id])
-        began_s = time.perf_counter()
-        new = [request for request in requests if request.trajectory is None]
-        _post((request, Started(began_s)) for request in new)
-        failed = self._together(self._start, new)
-        failed += self._together(self._advance, [s for s in requests if s not in failed])
-        used_s = time.perf_counter() - began_s
-        batch_size = sum(request.batch_size for request in requests)
-        for request in requests:
-            request.device_s += used_s * request.batch_size / batch_size
-        self._batcher.charge(model_id, used_s)
-        finished = [s for s in requests if s not in failed and s.started.is_finished]
-        for request in (*failed, *finished):
-            self._batcher.leave(request)
-        self._together(self._decode, finished)
-        return True
-
-    def _together(self, action: _Action, requests: list[_ActiveRequest]) -> list[_ActiveRequest]:
-        """Act for all requests at once; where that fails, one by one. Return those that fail."""
-        if not requests:
-            return []
-        try:
-            action(self._models[requests[0].model_id], requests)
-        except Exception as error:  # noqa: BLE001 - nets and their libraries raise what they like
-            failure = self._failure(requests, error)
-        else:
-            return []
-        release(self._device)  # outside of the except block: the error holds on to its tensors
-        if len(requests) == 1:
-            _post([(requests[0], failure)])
-            return requests
-        return [failed for request in requests for failed in self._together(action, [request])]
-
-    def _failure(self, requests: list[_ActiveRequest], error: Exception) -> EdgeError:
-        """Return the error of a failed action's request; after this fewer share a step."""
-        model_id, request_id = requests[0].model_id, requests[0].job.request_id
-        if is_out_of_memory(error):
-            batch_size = sum(request.batch_size for request in requests)
-            self._batch_limits[model_id] = max(1, batch_size // 2)
-            logger.warning("%s: out of memory with %d requests", model_id, len(requests))
-            return OverloadedError(f"no memory left for request {request_id!r} of {model_id!r}")
-        logger.warning("%s failed with %d requests", model_id, len(requests), exc_info=error)
-        return GenerationError(f"model {model_id!r} failed on request {request_id!r}: {error}")
-
-    def _start(self, model: Model, requests: list[_ActiveRequest]) -> None:
-        started = denoising.start(model, [request.job for request in requests])
-        for request, trajectory in zip(requests, started, strict=True):
-            request.trajectory = trajectory
-
-    def _advance(self, model: Model, requests: list[_ActiveRequest]) -> None:
-        denoising.advance(model.family, [request.started for request in requests])
-        _post((request, StepDone(request.started.step)) for request in requests)
-
-    def _decode(self, model: Model, requests: list[_ActiveRequest]) -> None:
-        began_s = time.perf_counter()
-        images = denoising.finish(model.family, [request.started for request in requests])
-        share_s = (time.perf_counter() - began_s) / len(requests)
-        _post(
-            (request, ImageDone(image, request.device_s + share_s))
-            for request, image in zip(requests, images, strict=True)
-        )
 
     def _install(self, model_id: str, weights: Weights, block: Tensor) -> None:
         self._installed[model_id] = (weights, block)
@@ -308,6 +239,7 @@ class DiffusersEngine:
 
     def _evict(self, model_id: str) -> Tensor | None:
         """Take a model's block from its nets, and return it."""
+        self._turns.forget(model_id)
         self._models.pop(model_id, None)
         weights, block = self._installed.pop(model_id, (None, None))
         if weights:
@@ -330,6 +262,10 @@ def _graph_store(config: EngineConfig, device: torch.device) -> GraphStore | Non
     if config.runtime == "torch" or not can:
         return None
     return GraphStore(Path(config.graph_folder) if config.graph_folder else default_folder())
+
+
+def _words(limits: dict[Stage, int]) -> str:
+    return ", ".join(f"{size} for {stage.value}" for stage, size in limits.items())
 
 
 def _useful_threads() -> int:
