@@ -129,10 +129,10 @@ def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
 def decode(family: StableDiffusion, batch: Sequence[Trajectory]) -> Tensor:
     """Return the images [n, height, width, 3] of finished trajectories, uint8, on the host.
 
-    Where the family leaves them on a GPU, they are there once the device has done the copy.
+    Of a GPU they are there once it has done the copy.
     """
     pixels = family.decode(torch.cat([one.latent for one in batch]))
-    return torch.as_tensor(pixels).to("cpu", non_blocking=True)
+    return pixels.to("cpu", non_blocking=True)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -210,14 +210,14 @@ class StableDiffusion:
         finally:
             torch.set_num_threads(before)
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Return images [n, height, width, 3] of finished latents."""
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images [n, height, width, 3] of finished latents, uint8, where the latents are."""
         vae = self.pipeline.vae
         scaled = _unscaled(latents, vae.config).to(vae.dtype)
         with self._threads_of("vae"):
             images = vae.decode(scaled, return_dict=False)[0].float()
-        unit = self.pipeline.image_processor.postprocess(images, output_type="np")
-        return np.rint(unit * 255).astype(np.uint8)
+        unit = self.pipeline.image_processor.postprocess(images, output_type="pt")
+        return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 class StableDiffusionXL(StableDiffusion):
