@@ -58,6 +58,8 @@ class _ActiveRequest(BatchRequest):
     """None before its first turn."""
     device_s: float = 0.0
     """Its share of the turns that it took part in."""
+    told_at: float = -1.0
+    """When its listener last heard of a step, in whole ``job.progress_s``."""
 
     @property
     def started(self) -> Trajectory:
@@ -65,6 +67,17 @@ class _ActiveRequest(BatchRequest):
         if self.trajectory is None:
             raise TypeError(f"request {self.job.request_id!r} has not started")
         return self.trajectory
+
+    def hears(self, now_s: float) -> bool:
+        """Return whether its listener hears of progress now: for the first time since a tick.
+
+        The ticks are the clock's, the same for all requests, so that one wake-up serves a turn's.
+        """
+        interval_s = self.job.progress_s
+        tick = now_s // interval_s if interval_s else now_s
+        is_due = tick != self.told_at
+        self.told_at = tick
+        return is_due
 
 
 _Action: TypeAlias = Callable[[Model, list[_ActiveRequest]], None]
@@ -141,19 +154,25 @@ class DiffusersEngine:
         return self._working_bytes.get(model_id)
 
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield Started with its first turn, StepDone after each denoising step, then ImageDone."""
+        """Yield Started with its first turn, StepDone after denoising steps, then ImageDone."""
         events: _Events = asyncio.Queue()
+        step, has_left = 0, False
         try:
             await self.thread.call(self._join, job, asyncio.get_running_loop(), events)
-            while True:
+            while not has_left:
                 event = await events.get()
                 if isinstance(event, EdgeError):
                     raise event
+                if isinstance(event, StepDone):
+                    step = event.step
+                elif isinstance(event, ImageDone):
+                    has_left = True  # a request is out before it is decoded
+                    if step < job.num_steps:  # not told yet: no wake-up of its own so soon before
+                        yield StepDone(job.num_steps)
                 yield event
-                if isinstance(event, ImageDone):
-                    return
         finally:
-            await self.thread.call(self._leave, events)
+            if not has_left:
+                await self.thread.call(self._leave, events)
 
     async def close(self) -> None:
         """Evict everything and end the thread."""
@@ -313,7 +332,11 @@ def _useful_threads() -> int:
 def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
     """Hand events to those who listen, in their event loops: one wake-up for each loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_ActiveRequest, Event | EdgeError]]] = {}
+    now_s = time.perf_counter()
     for request, event in events:
+        is_due = request.hears(now_s)
+        if isinstance(event, StepDone) and not is_due:
+            continue
         by_loop.setdefault(request.loop, []).append((request, event))
     for loop, items in by_loop.items():
         loop.call_soon_threadsafe(_deliver, items)
