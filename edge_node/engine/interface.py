@@ -6,6 +6,7 @@ denoising steps of its request, and leaving it takes the request out at the next
 
 import io
 import math
+import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -168,5 +169,7 @@ def as_image(last: Event | None) -> ImageDone:
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return an image [height, width, 3] as PNG, which loses nothing."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    # Run lengths alone: filtered rows hold few other repetitions, and to look for them takes three
+    # to five times as long. Sizes: the zoo's images 0.99 of the default's, photographs 1.06 to 1.11.
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()
