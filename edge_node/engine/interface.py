@@ -170,6 +170,6 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return an image [height, width, 3] as PNG, which loses nothing."""
     buffer = io.BytesIO()
     # Run lengths alone: filtered rows hold few other repetitions, and to look for them takes three
-    # to five times as long. Sizes: the zoo's images 0.99 of the default's, photographs 1.06 to 1.11.
+    # to five times as long. Sizes: the zoo's images 0.99 of the default's, photos 1.06 to 1.11.
     Image.fromarray(pixels).save(buffer, format="PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()
