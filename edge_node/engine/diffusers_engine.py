@@ -12,7 +12,9 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -41,7 +43,7 @@ from protos.errors import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
+_Events: TypeAlias = "asyncio.Queue[Event | BaseException]"
 
 _ALL_THREADS = torch.get_num_threads()
 """torch's own choice; asked later, it is what some thread has set for itself."""
@@ -156,12 +158,14 @@ class DiffusersEngine:
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
         """Yield Started with its first turn, StepDone after denoising steps, then ImageDone."""
         events: _Events = asyncio.Queue()
+        loop = asyncio.get_running_loop()
         step, has_left = 0, False
         try:
-            await self.thread.call(self._join, job, asyncio.get_running_loop(), events)
+            joined = self.thread.submit(self._join, job, loop, events)
+            joined.add_done_callback(partial(_post_failure, loop, events))
             while not has_left:
                 event = await events.get()
-                if isinstance(event, EdgeError):
+                if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, StepDone):
                     step = event.step
@@ -340,6 +344,12 @@ def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
         by_loop.setdefault(request.loop, []).append((request, event))
     for loop, items in by_loop.items():
         loop.call_soon_threadsafe(_deliver, items)
+
+
+def _post_failure(loop: asyncio.AbstractEventLoop, events: _Events, joined: "Future[None]") -> None:
+    """Hand on why a request could not join; one that could hears of its first turn."""
+    if error := joined.exception():
+        loop.call_soon_threadsafe(events.put_nowait, error)
 
 
 def _deliver(items: list[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
