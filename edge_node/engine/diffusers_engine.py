@@ -10,8 +10,11 @@ import logging
 import math
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,7 +28,7 @@ from edge_node.config import EngineConfig
 from edge_node.engine import batch_limit, denoising, families
 from edge_node.engine.denoising import Model
 from edge_node.engine.device_thread import DeviceThread
-from edge_node.engine.interface import Event, ImageDone, Job
+from edge_node.engine.interface import Event, ImageDone, Job, StepDone
 from edge_node.engine.loader import Loader
 from edge_node.engine.memory import keep_freed
 from edge_node.engine.onnx_runtime.store import GraphStore, default_folder
@@ -38,7 +41,7 @@ from protos.errors import EdgeError, InvalidRequestError, NotResidentError
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_Events: TypeAlias = "asyncio.Queue[Event | EdgeError]"
+_Events: TypeAlias = "asyncio.Queue[Event | BaseException]"
 
 ALL_THREADS = torch.get_num_threads()
 """torch's own choice; asked later, it is what some thread has set for itself."""
@@ -50,6 +53,19 @@ class _ActiveRequest(TurnRequest):
 
     loop: asyncio.AbstractEventLoop
     events: _Events
+    told_at: float = -1.0
+    """When its listener last heard of a step, in whole ``job.progress_s``."""
+
+    def hears(self, now_s: float) -> bool:
+        """Return whether its listener hears of progress now: for the first time since a tick.
+
+        The ticks are the clock's, the same for all requests, so that one wake-up serves a turn's.
+        """
+        interval_s = self.job.progress_s
+        tick = now_s // interval_s if interval_s else now_s
+        is_due = tick != self.told_at
+        self.told_at = tick
+        return is_due
 
 
 class DiffusersEngine:
@@ -138,19 +154,27 @@ class DiffusersEngine:
         return self._working_bytes.get(model_id)
 
     async def generate(self, job: Job) -> AsyncGenerator[Event, None]:
-        """Yield Started with its first turn, StepDone after each denoising step, then ImageDone."""
+        """Yield Started with its first turn, StepDone after denoising steps, then ImageDone."""
         events: _Events = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        step, has_left = 0, False
         try:
-            await self.thread.call(self._join, job, asyncio.get_running_loop(), events)
-            while True:
+            joined = self.thread.submit(self._join, job, loop, events)
+            joined.add_done_callback(partial(_post_failure, loop, events))
+            while not has_left:
                 event = await events.get()
-                if isinstance(event, EdgeError):
+                if isinstance(event, BaseException):
                     raise event
+                if isinstance(event, StepDone):
+                    step = event.step
+                elif isinstance(event, ImageDone):
+                    has_left = True  # a request is out before it is decoded
+                    if step < job.num_steps:  # not told yet: no wake-up of its own so soon before
+                        yield StepDone(job.num_steps)
                 yield event
-                if isinstance(event, ImageDone):
-                    return
         finally:
-            await self.thread.call(self._leave, events)
+            if not has_left:
+                await self.thread.call(self._leave, events)
 
     async def close(self) -> None:
         """Evict everything and end the thread."""
@@ -281,10 +305,20 @@ def _useful_threads() -> int:
 def _post(events: Iterable[tuple[_ActiveRequest, Event | EdgeError]]) -> None:
     """Hand events to those who listen, in their event loops: one wake-up for each loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_ActiveRequest, Event | EdgeError]]] = {}
+    now_s = time.perf_counter()
     for request, event in events:
+        is_due = request.hears(now_s)
+        if isinstance(event, StepDone) and not is_due:
+            continue
         by_loop.setdefault(request.loop, []).append((request, event))
     for loop, items in by_loop.items():
         loop.call_soon_threadsafe(_deliver, items)
+
+
+def _post_failure(loop: asyncio.AbstractEventLoop, events: _Events, joined: "Future[None]") -> None:
+    """Hand on why a request could not join; one that could hears of its first turn."""
+    if error := joined.exception():
+        loop.call_soon_threadsafe(events.put_nowait, error)
 
 
 def _deliver(items: list[tuple[_ActiveRequest, Event | EdgeError]]) -> None:

@@ -5,32 +5,27 @@ Responsible for one async function each, from a job to its image. Not: statistic
 
 import asyncio
 import contextlib
-import io
 import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from PIL import Image
 
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import denoising, families, samplers
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, StepDone, image_of
+from profiling.bench.loops import Serve
+from profiling.bench.remote import Remote, remote
 from profiling.measure.prompts import Images
 from profiling.measure.subject import PipelineBackend
 from protos.clients import EdgeNodeClient
-from protos.messages import GenerateRequest, ImageChunk
-
-Serve: TypeAlias = Callable[[Job], Awaitable[Images]]
 
 
 class Pipeline:
@@ -109,29 +104,9 @@ def by_engine(engine: DiffusersEngine) -> Serve:
     return serve
 
 
-def by_client(client: EdgeNodeClient) -> Serve:
-    """Return a node as a backend; request ids are made unique, as a node wants them."""
-    calls = iter(range(10**9))
-
-    async def serve(job: Job) -> Images:
-        request = GenerateRequest(
-            request_id=f"{job.request_id}-{next(calls)}",
-            model_id=job.model_id,
-            prompt=job.prompt,
-            num_steps=job.num_steps,
-            guidance_scale=job.guidance_scale,
-            seed=job.seed,
-        )
-        events = [event async for event in client.generate(request, 600)]
-        data = b"".join(event.data for event in events if isinstance(event, ImageChunk))
-        return np.asarray(Image.open(io.BytesIO(data)))
-
-    return serve
-
-
 @contextlib.asynccontextmanager
-async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNodeClient]:
-    """Run a node with the model in a process of its own; yield a client."""
+async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[Remote]:
+    """Run a node with the model in a process of its own, and a client's in another one."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "node.toml"
         tables = {
@@ -154,7 +129,8 @@ async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNo
             address = (await process.stdout.readline()).decode().split()[-1]
             async with EdgeNodeClient(address, deadline_s=600) as client:
                 await client.load_model(model.model_id)
-                yield client
+            async with remote(address, process.pid) as node:
+                yield node
         finally:
             process.terminate()
             await process.wait()

@@ -1,16 +1,14 @@
 """Ways to serve one model, side by side in one run.
 
-Responsible for the requests, both loops, and stating what came of them. Not: serving (backends.py).
+Responsible for the requests and stating what came of them. Not: serving (backends.py, remote.py).
 """
 
-import asyncio
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,9 @@ from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job
 from edge_node.zoo import scenes
 from profiling.bench import results
-from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node, step_ends_s
+from profiling.bench.backends import Pipeline, by_engine, node, step_ends_s
+from profiling.bench.loops import Answers, Run, closed_loop, here, poisson
+from profiling.bench.remote import latency_rounds
 from profiling.measure.prompts import Images
 from profiling.measure.subject import PipelineBackend
 from profiling.report import page
@@ -32,8 +32,8 @@ from protos.seeds import stream
 
 PIPELINE, PADDED, ENGINE, REMOTE = "pipeline", "padded batches", "engine", "engine over gRPC"
 OVERHEAD_ROUNDS = 15
-Answers: TypeAlias = tuple[float, list[float], list[Images]]
-"""Throughput (1/s), and each request's latency (s) and image."""
+GRPC_ROUNDS = 7
+"""Of engine and engine over gRPC by turns, with fewer requests than the other rounds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +46,10 @@ class Serving:
 
     Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
     wait, padded to the longest step count among them; (c) the edge node's engine in this process;
-    (d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
-    counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson
-    arrivals. Rounds alternate between backends, so that a busy machine hits all of them alike.
+    (d) the same engine behind gRPC, node and client in a process each. All get the same requests:
+    mixed step counts, three of four with guidance. Closed loop (a fixed number in flight) and
+    Poisson arrivals. Rounds alternate between backends, so that a busy machine hits all of them
+    alike; (c) and (d) also alternate in shorter rounds, with as many in flight and with one.
     Writes serving.json, serving.md and serving.png.
     """
 
@@ -105,39 +106,6 @@ def jobs(settings: Serving) -> list[Job]:
     ]
 
 
-async def closed_loop(serve: Serve, requests: Sequence[Job], in_flight: int) -> Answers:
-    """Serve a fixed number of requests at a time: one follows where another ends."""
-    left = iter(enumerate(requests))
-    images: list[Any] = [None] * len(requests)
-    latency_s = [0.0] * len(requests)
-
-    async def user() -> None:
-        for index, job in left:
-            began_s = time.perf_counter()
-            images[index] = await serve(job)
-            latency_s[index] = time.perf_counter() - began_s
-
-    began_s = time.perf_counter()
-    await asyncio.gather(*(user() for _ in range(in_flight)))
-    return len(requests) / (time.perf_counter() - began_s), latency_s, images
-
-
-async def poisson(serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]) -> Answers:
-    """Serve requests that come after these gaps, whether the earlier ones are done or not."""
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    arrivals_s = began_s + np.cumsum(gaps_s)
-
-    async def ask(job: Job, arrival_s: float) -> tuple[float, Images]:
-        await asyncio.sleep(arrival_s - loop.time())
-        image = await serve(job)
-        return loop.time() - arrival_s, image
-
-    answers = await asyncio.gather(*map(ask, requests, arrivals_s))
-    latency_s = [latency for latency, _ in answers]
-    return len(requests) / (loop.time() - began_s), latency_s, [image for _, image in answers]
-
-
 def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[float]:
     """Return each image's SSIM against its reference."""
 
@@ -158,17 +126,17 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
     config = replace(settings.engine, device="cuda" if engine.device_uuid else "cpu")
     loaded = await engine.thread.call(PipelineBackend, settings.model, config)
     pipeline = Pipeline(loaded, settings.in_flight, engine.thread)
-    async with node(settings.model, settings.engine) as client:
-        backends: dict[str, Serve] = {
-            PIPELINE: pipeline.one_by_one,
-            PADDED: pipeline.padded,
-            ENGINE: by_engine(engine),
-            REMOTE: by_client(client),
+    async with node(settings.model, settings.engine) as remote:
+        backends: dict[str, Run] = {
+            PIPELINE: here(pipeline.one_by_one),
+            PADDED: here(pipeline.padded),
+            ENGINE: here(by_engine(engine)),
+            REMOTE: remote.run,
         }
         _, single_s, _ = await closed_loop(pipeline.one_by_one, requests, 1)  # warms it up, too
         limits_s = [settings.slack * took_s for took_s in single_s]
-        for serve in backends.values():
-            await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
+        for run in backends.values():
+            await run(closed_loop, requests[: settings.in_flight], settings.in_flight)
 
         rounds: list[dict[str, Any]] = []
         images: dict[str, list[Images]] = {}
@@ -184,15 +152,21 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
             sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
 
         for _ in range(settings.rounds):
-            for name, serve in backends.items():
-                note(name, "closed", await closed_loop(serve, requests, settings.in_flight))
+            for name, run in backends.items():
+                note(name, "closed", await run(closed_loop, requests, settings.in_flight))
         reached_hz = [r["throughput_hz"] for r in rounds if r["contender"] == ENGINE]
         rate_hz = settings.load_frac * statistics.median(reached_hz)
         rng = stream(settings.seed, "arrivals")
         for _ in range(settings.rounds):
             gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
-            for name, serve in backends.items():
-                note(name, "poisson", await poisson(serve, requests, gaps_s))
+            for name, run in backends.items():
+                note(name, "poisson", await run(poisson, requests, gaps_s))
+        grpc_rounds = {
+            loop: await latency_rounds(
+                backends[ENGINE], remote, requests[: 3 * in_flight + 5], in_flight, GRPC_ROUNDS
+            )
+            for loop, in_flight in (("closed_loop", settings.in_flight), ("one_at_a_time", 1))
+        }
         overhead = await overhead_ratios(engine, pipeline, requests[0], OVERHEAD_ROUNDS)
     await engine.close()
     ssim = {name: similarity(made, images[PIPELINE]) for name, made in images.items()}
@@ -204,6 +178,11 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
         "rounds": rounds,
         "ssim_min": {name: min(values) for name, values in ssim.items()},
         "engine_step_over_bare_denoiser": overhead,
+        "grpc_rounds": grpc_rounds,
+        "grpc_latency_ratio": {
+            loop: [r["median_latency_s"]["grpc"] / r["median_latency_s"]["engine"] for r in rounds]
+            for loop, rounds in grpc_rounds.items()
+        },
     }
 
 
@@ -236,6 +215,15 @@ def table(record: dict[str, Any]) -> list[str]:
         "A step of one request at a time takes the engine "
         f"{statistics.median(overhead):.3f} times a bare denoiser call "
         f"({min(overhead):.3f} to {max(overhead):.3f}, {len(overhead)} rounds).",
+        "Median latency over gRPC, times the engine's in process: "
+        + ", ".join(
+            f"{words} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            for words, ratios in (
+                (f"{settings['in_flight']} in flight", record["grpc_latency_ratio"]["closed_loop"]),
+                ("one at a time", record["grpc_latency_ratio"]["one_at_a_time"]),
+            )
+        )
+        + f"; {GRPC_ROUNDS} rounds.",
     ]
 
 
