@@ -17,7 +17,7 @@ import torch
 
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.engine import denoising, families, samplers
+from edge_node.engine import denoising, families, memory, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.families import stacked
 from edge_node.engine.interface import Job, image_of
@@ -45,7 +45,11 @@ class Effort:
 
 
 def on_engine(config: EngineConfig, action: Callable[[DiffusersEngine], Awaitable[_T]]) -> _T:
-    """Return what an action on a new engine returns; the engine is closed however it ends."""
+    """Return what an action on a new engine returns; the engine is closed however it ends.
+
+    The configuration's device must be named, not "auto".
+    """
+    memory.release(torch.device(config.device))  # what an earlier error or pipeline held
     engine = DiffusersEngine(config)
 
     async def main() -> _T:

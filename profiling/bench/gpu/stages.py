@@ -70,7 +70,8 @@ def enter(folder: Path, subject: Subject) -> None:
     ):
         if theirs != ours:
             raise ConfigError(
-                f"{folder} was measured {what} {theirs!r}, now it is {ours!r}; use another --out"
+                f"{folder} was measured {what} {theirs!r}, now it is {ours!r}; remove it, or "
+                "use another --out"
             )
 
 

@@ -52,4 +52,4 @@ def counts(lines: list[str]) -> dict[str, int]:
     {'passed': 4, 'skipped': 1}
     """
     words = re.findall(r"(\d+) (passed|failed|errors?|skipped)", lines[-1] if lines else "")
-    return {word.rstrip("s") if word == "errors" else word: int(number) for number, word in words}
+    return {word: int(number) for number, word in words}
