@@ -4,7 +4,6 @@ Responsible for measuring. Not: what counts as a loss (regression.py); long reco
 loading.py).
 """
 
-import os
 import statistics
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import torch
 
 from edge_node.catalog import Catalog
@@ -26,6 +26,7 @@ from profiling.bench.regression import Rounds
 from profiling.bench.shapes import SD15_DENOISER, Shape
 from profiling.measure.subject import PipelineBackend
 from protos import logs, manifest
+from protos.config import ConfigError
 
 IN_FLIGHT = 16
 NUM_REQUESTS = 24
@@ -35,6 +36,8 @@ ROUNDS = 5
 ENOUGH_S = 30.0
 """No further round of a ratio after this: on a busy machine a round may take a minute."""
 LOADS = 9
+MOST_BUSY_FRAC = 0.25
+"""Ratios of a machine that others keep busier than this are no standard."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,16 +54,20 @@ class Check:
     """
 
     record: bool = False
-    """Write this machine's ratios instead; refused from a tree with uncommitted changes."""
+    """Write this machine's ratios instead; refused from a tree with uncommitted changes, and where
+    other programs keep the machine busy."""
     folder: Path = Path("results/bench-check")
     """Where the committed ratios are, a file for each kind of machine."""
 
     def __call__(self) -> int:
         """Measure and print the verdicts; 1 where a ratio lost."""
         logs.setup("WARNING")
-        load, cores = os.getloadavg()[0], os.cpu_count() or 1
-        if load > cores / 2:
-            sys.stderr.write(f"load is {load:.1f} on {cores} cores: others may disturb this\n")
+        busy_frac = psutil.cpu_percent(interval=1.0) / 100
+        if busy_frac > MOST_BUSY_FRAC:
+            complaint = f"other programs keep the processors busy by {busy_frac:.0%}"
+            if self.record:
+                raise ConfigError(f"--record: {complaint}, the ratios would be theirs as well")
+            sys.stderr.write(f"{complaint}: not a time to measure\n")
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         origin = manifest.collect(device)
         if self.record:
