@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 STEP := @printf '\n== %s\n'
 
-.PHONY: demo test check claims bench bench-serve bench-load protos clean install
+.PHONY: demo test check claims bench bench-serve bench-load bench-check gpu protos clean install
 
 demo: $(INSTALLED)  ## measure the built-in zoo, then a live run on it; prints where to look
 	$(STEP) "1/2  profiling the built-in zoo (at most 10 minutes on 2 cores)"
@@ -35,6 +35,12 @@ bench-serve: $(INSTALLED)  ## ways to serve one model, side by side; some minute
 
 bench-load: $(INSTALLED)  ## loads against this machine's limits; some minutes, 4 GB of disk, 16 GB of memory
 	$(BIN)/python -m profiling.bench loading --full-size --out results/loading
+
+bench-check: $(INSTALLED)  ## fail where the engine lost over 10 % against this machine's committed ratios
+	$(BIN)/python -m profiling.bench check
+
+gpu: $(INSTALLED)  ## full-size models on a GPU, in stages that resume; 8 minutes, 16 GB of disk
+	$(BIN)/python -m profiling.bench gpu --out results/gpu
 
 protos: $(INSTALLED)  ## regenerate the committed gRPC stubs
 	$(BIN)/python -m protos.compile

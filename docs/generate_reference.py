@@ -70,7 +70,7 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("run", "report", "compare", "levers", "train", "evaluate", "sweep", "claims"),
     ),
     "profiling/fit_curves.py": ("profiling.fit_curves", ()),
-    "profiling.bench": ("profiling.bench.__main__", ("serving", "loading")),
+    "profiling.bench": ("profiling.bench.__main__", ("serving", "loading", "gpu", "check")),
 }
 _TOOLS = {
     "edge_node.zoo.train": "edge_node/zoo/train.py",

@@ -1,29 +1,24 @@
 """Untrained diffusers pipelines of every family, small enough to build in a test."""
 
+from functools import partial
 from typing import Any
 
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
     LatentConsistencyModelPipeline,
     LCMScheduler,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, T5Config, T5EncoderModel
+from transformers import CLIPTextModel, T5Config, T5EncoderModel
 
 from edge_node.zoo import text
-
-WIDTH = 32
-NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+from profiling.bench import shapes, tiny_shapes
+from profiling.bench.shapes import NOISE
+from profiling.bench.tiny_shapes import WIDTH
 
 
 def build(family: str) -> Any:
@@ -31,73 +26,16 @@ def build(family: str) -> Any:
     return _BUILDERS[family]()
 
 
-def _sd() -> StableDiffusionPipeline:
-    return StableDiffusionPipeline(
-        vae=_vae(4),
-        text_encoder=CLIPTextModel(text.text_config(2, WIDTH)),
-        tokenizer=text.tokenizer(),
-        unet=_unet(WIDTH),
-        scheduler=DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-
-
 def _lcm() -> LatentConsistencyModelPipeline:
     return LatentConsistencyModelPipeline(
-        vae=_vae(4),
+        vae=AutoencoderKL(**tiny_shapes.VAE),
         text_encoder=CLIPTextModel(text.text_config(2, WIDTH)),
         tokenizer=text.tokenizer(),
-        unet=_unet(WIDTH, time_cond_proj_dim=16),
+        unet=UNet2DConditionModel(**tiny_shapes.UNET, time_cond_proj_dim=16),
         scheduler=LCMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-    )
-
-
-def _sdxl() -> StableDiffusionXLPipeline:
-    return StableDiffusionXLPipeline(
-        vae=_vae(4),
-        text_encoder=CLIPTextModel(text.text_config(2, WIDTH)),
-        text_encoder_2=CLIPTextModelWithProjection(text.text_config(2, WIDTH)),
-        tokenizer=text.tokenizer(),
-        tokenizer_2=text.tokenizer(),
-        unet=_unet(
-            2 * WIDTH,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + WIDTH,
-        ),
-        scheduler=EulerDiscreteScheduler(**NOISE, timestep_spacing="leading", steps_offset=1),
-    )
-
-
-def _sd3() -> StableDiffusion3Pipeline:
-    transformer = SD3Transformer2DModel(
-        sample_size=8,
-        patch_size=1,
-        in_channels=4,
-        num_layers=2,
-        attention_head_dim=8,
-        num_attention_heads=4,
-        joint_attention_dim=WIDTH,
-        caption_projection_dim=32,
-        pooled_projection_dim=2 * WIDTH,
-        out_channels=4,
-        pos_embed_max_size=16,
-    )
-    return StableDiffusion3Pipeline(
-        vae=_vae(4, shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
-        text_encoder=CLIPTextModelWithProjection(text.text_config(2, WIDTH)),
-        text_encoder_2=CLIPTextModelWithProjection(text.text_config(2, WIDTH)),
-        text_encoder_3=None,
-        tokenizer=text.tokenizer(),
-        tokenizer_2=text.tokenizer(),
-        tokenizer_3=None,
-        transformer=transformer,
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
 
 
@@ -135,45 +73,17 @@ def _pixart(sample_size: int, out_channels: int) -> dict[str, Any]:
     return {
         "tokenizer": text.tokenizer(),
         "text_encoder": T5EncoderModel(encoder).eval(),  # it has dropout
-        "vae": _vae(4),
+        "vae": AutoencoderKL(**tiny_shapes.VAE),
         "transformer": transformer,
         "scheduler": DDIMScheduler(**NOISE, clip_sample=False, steps_offset=1),
     }
 
 
-def _unet(cross_width: int, **changes: Any) -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=cross_width,
-        attention_head_dim=4,
-        norm_num_groups=8,
-        **changes,
-    )
-
-
-def _vae(channels: int, **changes: Any) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 8),
-        norm_num_groups=4,
-        layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=channels,
-        **changes,
-    )
-
-
 _BUILDERS = {
-    "sd": _sd,
+    "sd": partial(shapes.build, tiny_shapes.TINY_SD15),
     "lcm": _lcm,
-    "sdxl": _sdxl,
-    "sd3": _sd3,
+    "sdxl": partial(shapes.build, tiny_shapes.TINY_SDXL),
+    "sd3": partial(shapes.build, tiny_shapes.TINY_SD3),
     "pixart-alpha": _pixart_alpha,
     "pixart-sigma": _pixart_sigma,
 }

@@ -8,6 +8,8 @@ from protos import command_line
 VERBS = {
     "serving": ("profiling.bench.serving:Serving", "compare ways to serve one model"),
     "loading": ("profiling.bench.loading:Loading", "loads against this machine's limits; the soak"),
+    "gpu": ("profiling.bench.gpu.run:Gpu", "full-size models on a GPU, in stages"),
+    "check": ("profiling.bench.check:Check", "ratios against those committed for this machine"),
 }
 
 

@@ -21,9 +21,8 @@ from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.weights import blank, copy
-from profiling.bench import results, soak
+from profiling.bench import results, shapes, soak
 from profiling.bench.backends import step_ends_s
-from profiling.bench.sd15_shape import write_full_size
 from profiling.report import page
 from protos import logs, manifest
 from protos.config import ConfigError
@@ -73,7 +72,7 @@ class Loading:
             raise ConfigError(f"--zoo: one model runs while another loads, got {len(models)}")
         with tempfile.TemporaryDirectory() as folder:
             if self.full_size:
-                write_full_size(Path(folder) / "full-size")
+                shapes.write(shapes.SD15_DENOISER, Path(folder) / "full-size")
                 models.append(ModelConfig(model_id="full-size", source="folder:full-size"))
             record = asyncio.run(self._measure(list(Catalog(models, [Path(folder)]))))
         results.write(self.out, "loading", record, table(record))
@@ -106,7 +105,7 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dic
     target = memoryview(bytearray(max(file.stat().st_size for file in files)))
     num_bytes = sum(file.stat().st_size for file in files)
     result: list[dict[str, Any]] = []
-    for way, prepare in (("disk (cold) -> host", _drop_cached), ("disk (warm) -> host", _cache)):
+    for way, prepare in (("disk (cold) -> host", drop_cached), ("disk (warm) -> host", _cache)):
         limit_s, load_s = [], []
         for _ in range(repeats):
             prepare(files)
@@ -117,6 +116,12 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dic
             load_s.append(time.perf_counter() - began_s)
             await engine.unstage(entry.model_id)
         result.append({"way": way, "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s})
+    result.append(await host_to_device(engine, entry, repeats))
+    return [{"model_id": entry.model_id, **one} for one in result]
+
+
+async def host_to_device(engine: DiffusersEngine, entry: Entry, repeats: int) -> dict[str, Any]:
+    """Return a model's loads from host memory beside plain copies of as many bytes."""
     num_bytes = await engine.stage(entry)
     limit_s, load_s = [], []
     raw_copy = _copier(num_bytes, engine)
@@ -127,10 +132,7 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dic
         load_s.append(time.perf_counter() - began_s)
         await engine.evict(entry.model_id)
     await engine.unstage(entry.model_id)
-    result.append(
-        {"way": "host -> device", "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s}
-    )
-    return [{"model_id": entry.model_id, **one} for one in result]
+    return {"way": "host -> device", "num_bytes": num_bytes, "limit_s": limit_s, "load_s": load_s}
 
 
 def _seconds(action: Callable[[], object]) -> float:
@@ -147,7 +149,8 @@ def _read_all(files: Sequence[Path], target: memoryview) -> None:
                 left = left[stream.readinto(left) :]
 
 
-def _drop_cached(files: Sequence[Path]) -> None:
+def drop_cached(files: Sequence[Path]) -> None:
+    """Let the operating system forget files, so that they are read from the disk next time."""
     for file in files:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())  # pages that are not written yet would stay
