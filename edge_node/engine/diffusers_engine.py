@@ -120,9 +120,9 @@ class DiffusersEngine:
         """Export a model's nets for ONNX Runtime where that has not been done on this machine."""
         await self._loader.prepare(entry)
 
-    def runtime(self, model_id: str) -> str:
-        """Return what a loaded model's denoiser runs in: "torch" or "onnxruntime"."""
-        return self._models[model_id].family.runtime
+    def model(self, model_id: str) -> Model:
+        """Return a loaded model, for those who compute with it in the device thread."""
+        return self._models[model_id]
 
     async def stage(self, entry: Entry) -> int:
         """Read a model's weights into host memory, beside what runs; return their bytes."""

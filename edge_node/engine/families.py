@@ -18,7 +18,7 @@ from torch import Tensor
 from edge_node.catalog import Entry
 from edge_node.engine.interface import Job
 from edge_node.engine.onnx_runtime.graph import Graph, Input, Source
-from edge_node.engine.onnx_runtime.nets import OnnxDecoder, OnnxDenoiser
+from edge_node.engine.onnx_runtime.nets import OnnxDecoder, OnnxDenoiser, OnnxNet
 
 Condition: TypeAlias = dict[str, Tensor]
 """The inputs of the denoiser besides latent and timestep, of one sample: tensors [1, ...]."""
@@ -146,9 +146,15 @@ class StableDiffusion:
         self._net = getattr(self.pipeline, self._net_name)
 
     @property
+    def graphs(self) -> dict[str, Graph]:
+        """The exported graphs that run in place of nets, by part."""
+        parts = self.pipeline.components.items()
+        return {name: net.graph for name, net in parts if isinstance(net, OnnxNet)}
+
+    @property
     def runtime(self) -> str:
-        """What the denoiser runs on: "torch" or "onnxruntime"."""
-        return "onnxruntime" if isinstance(self._net, OnnxDenoiser) else "torch"
+        """What the denoiser runs in: "torch" or "onnxruntime"."""
+        return "onnxruntime" if self._net_name in self.graphs else "torch"
 
     @property
     def guides_itself(self) -> bool:

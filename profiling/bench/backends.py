@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.engine import denoising, families, samplers
+from edge_node.engine import denoising, families
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, StepDone, image_of
@@ -73,20 +73,18 @@ class Pipeline:
         )
         return list(images)
 
-    def bare_step_s(self, job: Job) -> float:
-        """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
-        with torch.inference_mode():
-            pipeline = self._backend.pipeline
-            family = families.adapt(pipeline)
-            model = denoising.Model(family, samplers.own_name(pipeline.scheduler) or "ddim")
-            (one,) = denoising.start(model, [job])
-            rows = families.stacked(one.conditions)
-            latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
-            began_s = time.perf_counter()
-            for time_step in one.table.timesteps.float().to(latents.device):
-                out = family.denoise(latents, time_step.repeat(len(latents)), rows)
-            out[0, 0, 0, 0].item()  # waits for the device
-            return (time.perf_counter() - began_s) / job.num_steps
+
+@torch.inference_mode()
+def bare_step_s(model: denoising.Model, job: Job) -> float:
+    """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
+    (one,) = denoising.start(model, [job])
+    rows = families.stacked(one.conditions)
+    latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
+    began_s = time.perf_counter()
+    for time_step in one.table.timesteps.float().to(latents.device):
+        out = model.family.denoise(latents, time_step.repeat(len(latents)), rows)
+    out[0, 0, 0, 0].item()  # waits for the device
+    return (time.perf_counter() - began_s) / job.num_steps
 
 
 async def step_ends_s(engine: DiffusersEngine, job: Job) -> list[float]:

@@ -4,7 +4,7 @@ Responsible for the link to what generates, and for what is timed. Not: how ofte
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
 from edge_node.engine.diffusers_engine import ALL_THREADS, DiffusersEngine
 from edge_node.engine.interface import Job, image_of, png
+from edge_node.engine.onnx_runtime.graph import Graph
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
 from profiling.measure.prompts import Images, Prompt
@@ -56,7 +57,7 @@ class EngineBackend:
     @property
     def runtime(self) -> str:
         """What the loaded denoiser runs in."""
-        return self._engine.runtime(self._model.model_id)
+        return self._engine.model(self._model.model_id).family.runtime
 
     def evict(self) -> tuple[int, float]:
         """Return the bytes that came back and the seconds of evicting."""
@@ -92,14 +93,27 @@ class EngineBackend:
 class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
-    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
-        """Load the model; the device must be named, not "auto"."""
+    def __init__(
+        self, model: ModelConfig, engine: EngineConfig, graphs: Mapping[str, Graph] | None = None
+    ) -> None:
+        """Load the model; the device must be named, not "auto".
+
+        Args:
+            model: what is loaded.
+            engine: device, precision and threads.
+            graphs: exported nets by part, to run in ONNX Runtime with its own settings.
+        """
         self._model = model
-        self._num_threads = engine.num_threads or ALL_THREADS
+        all_threads = engine.num_threads or ALL_THREADS
+        self._num_threads = 1 if graphs else all_threads  # beside ONNX Runtime's: its best
         dtype = getattr(torch, engine.dtype)
         self.pipeline = families.load(sources.entry(model), dtype, engine.device)
+        family = families.adapt(self.pipeline)
+        for part, graph in (graphs or {}).items():
+            family.run_in_onnx(part, graph, all_threads)
+            getattr(self.pipeline, part).settings = {}
         if engine.is_compiled:
-            families.adapt(self.pipeline).compile()
+            family.compile()
         if model.scheduler:
             self.pipeline.scheduler = samplers.make(model.scheduler, self.pipeline.scheduler)
 

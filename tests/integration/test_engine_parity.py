@@ -131,7 +131,7 @@ def test_all_families_at_once_make_the_images_of_their_pipelines(pipelines, cata
         engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_size=5))
         for entry in catalog:
             await engine.load(entry)
-            assert engine.runtime(entry.model_id) == "onnxruntime"
+            assert engine.model(entry.model_id).family.runtime == "onnxruntime"
         images = await asyncio.gather(*(image_of(engine, one) for one in jobs))
         await engine.close()
         return images

@@ -21,6 +21,11 @@ class OnnxNet(torch.nn.Module):
 
     dtype = torch.float32
     device = torch.device("cpu")
+    settings: Mapping[str, str] = {
+        "session.disable_prepacking": "1",
+        "session.force_spinning_stop": "1",  # between calls the cores are for others
+    }
+    """Of the session, where they differ from ONNX Runtime's own."""
 
     def __init__(self, graph: Graph, net: Any, num_threads: int) -> None:
         """Take the place of a net, with the weights of the graph's file, mapped.
@@ -55,13 +60,13 @@ class OnnxNet(torch.nn.Module):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False  # what a run frees can be given back (memory.py)
         options.intra_op_num_threads = self._num_threads
-        for key in ("session.disable_prepacking", "session.force_spinning_stop"):
-            options.add_session_config_entry(key, "1")
+        for key, value in self.settings.items():
+            options.add_session_config_entry(key, value)
         self._shared = [  # as long as the session: it holds their addresses only
             onnxruntime.OrtValue.ortvalue_from_numpy(buffer.numpy()) for buffer in self.buffers()
         ]
-        for name, value in zip(self.graph.weights, self._shared, strict=True):
-            options.add_initializer(name, value)
+        for name, weight in zip(self.graph.weights, self._shared, strict=True):
+            options.add_initializer(name, weight)
         return onnxruntime.InferenceSession(
             str(self.graph.graph_file), options, providers=["CPUExecutionProvider"]
         )
