@@ -51,9 +51,9 @@ class Serving:
     wait, padded to the longest step count among them; where the engine runs nets in ONNX Runtime,
     the same two with these nets in sessions of their own; (c) the edge node's engine in this
     process; (d) the same engine behind gRPC, node and client in a process each. All get the same
-    requests: mixed step counts, three of four with guidance. Closed loop (a fixed number in flight) and
-    Poisson arrivals. Rounds alternate between backends, so that a busy machine hits all of them
-    alike; (c) and (d) also alternate in shorter rounds, with as many in flight and with one.
+    requests: mixed step counts, three of four with guidance. Closed loop (a fixed number in flight,
+    then one) and Poisson arrivals. Rounds alternate between backends, so that a busy machine hits
+    all of them alike; (c) and (d) also alternate in shorter rounds, in both closed loops.
     Writes serving.json, serving.md and serving.png.
     """
 

@@ -89,6 +89,8 @@ class OnnxDenoiser(OnnxNet):
         **conditions: Tensor,
     ) -> tuple[Tensor]:
         """Return the denoiser's answers [n, ...], as diffusers nets do with return_dict=False."""
+        if timestep.ndim == 0:  # as pipelines have it
+            timestep = timestep.to(latents.dtype).expand(len(latents))
         inputs = {"latents": latents, "timesteps": timestep, **conditions}
         return (self.run(inputs | dict(added_cond_kwargs or {})),)
 
@@ -101,6 +103,7 @@ class OnnxDecoder(OnnxNet):
         latents: Tensor,
         *,
         return_dict: bool = False,  # noqa: ARG002 - as diffusers' autoencoders have it
+        generator: object = None,  # noqa: ARG002 - so too
     ) -> tuple[Tensor]:
         """Return images [n, 3, height, width], as diffusers does with return_dict=False."""
         return (self.run({"latents": latents}),)
