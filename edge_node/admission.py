@@ -14,6 +14,9 @@ from protos import tickets
 from protos.errors import InvalidRequestError, TicketError
 from protos.messages import GenerateRequest, check_request_id
 
+_PROGRESS_S = 0.2
+"""Progress goes out five times a second: enough for a moving bar, and each one costs a message."""
+
 
 class Admission:
     """Turns a request into a job, or refuses it."""
@@ -57,6 +60,7 @@ class Admission:
             negative_prompt=request.negative_prompt,
             scheduler=request.scheduler,
             deadline_s=deadline_s,
+            progress_s=_PROGRESS_S,
         )
         _require(
             math.isfinite(job.guidance_scale)

@@ -110,6 +110,12 @@ class EngineConfig:
     """"auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1"."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision of the resident weights."""
+    runtime: Literal["auto", "torch", "onnxruntime"] = "auto"
+    """What denoisers run in: torch, or ONNX Runtime, about twice as fast on a CPU, where a model's
+    first load ever exports its denoiser (seconds; kept for later ones) and one that cannot be
+    exported runs in torch. "auto": ONNX Runtime on a CPU with float32, torch elsewhere."""
+    graph_folder: str = ""
+    """Folder of the exported denoisers; empty: edge-aigc-testbed/graphs in the user's cache."""
     num_threads: int = 0
     """CPU threads of the nets; 0: as many as cores. 1 where other programs keep cores busy."""
     max_batch_size: int = 0

@@ -37,6 +37,7 @@ class Downlink:
             size = int(min(max(rate * _CHUNK_S / 8, _MIN_CHUNK_BYTES), _MAX_CHUNK_BYTES))
             piece = data[offset : offset + size]
             due_s += 8 * len(piece) / rate
-            await self._sleep(max(0.0, due_s - self._clock()))
+            if (early_s := due_s - self._clock()) > 0:
+                await self._sleep(early_s)
             yield ImageChunk(offset_bytes=offset, total_bytes=len(data), data=piece)
             offset += len(piece)

@@ -91,6 +91,8 @@ class ModelProfile:
     """Share of images that show their whole caption, at each step count; empty if not known."""
     energy_j: float | None = None
     """Median energy for a denoising step at batch 1; None where the device reports none."""
+    runtime: str = "torch"
+    """What the denoiser ran in when latency was measured: "torch" or "onnxruntime"."""
 
     def fit(self, metric: str) -> QualityFit:
         """Return the fit of a metric that was measured."""

@@ -40,10 +40,13 @@ class LoadSample(msgspec.Struct, **_line, tag="load"):
     """The process's first load, the import of the model's classes included; the operating system's
     file cache is not dropped."""
     load_s: float
+    """Without the seconds of an export for ONNX Runtime, which a machine makes once."""
     evict_s: float
     resident_bytes: int
     freed_bytes: int
     """Measured of the process or device after the eviction."""
+    runtime: str = "torch"
+    """What the denoiser ran in: "torch" or "onnxruntime"."""
 
 
 class LatencySample(msgspec.Struct, **_line, tag="latency"):

@@ -103,7 +103,7 @@ class EdgeNodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Generate(self, request, context):
-        """Generate one image: Accepted, then Progress per denoising step, ImageChunks, Done.
+        """Generate one image: Accepted, then Progress (some five a second, the last step's always), ImageChunks, Done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

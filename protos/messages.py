@@ -110,7 +110,7 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """A denoising step is done."""
+    """Denoising steps are done; not every step is told, but the last one is."""
 
     step: int
     num_steps: int

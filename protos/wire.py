@@ -15,9 +15,10 @@ import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -40,7 +41,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 """Options of every channel and every server."""
 
-_hints = functools.cache(typing.get_type_hints)
+Convert: TypeAlias = Callable[[Any], Any] | None
+"""Turns a field's value into its other form; None where both are the same."""
 
 
 def to_proto(message: Any, proto_class: type[Message]) -> Message:
@@ -48,14 +50,20 @@ def to_proto(message: Any, proto_class: type[Message]) -> Message:
     return proto_class(**_plain(message))
 
 
-def _plain(value: Any) -> Any:
-    """Return a value as a constructor of protos takes it: messages as dicts, enums as numbers."""
-    if is_dataclass(value):
-        named = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {name: _plain(own) for name, own in named.items() if own is not None}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value.value if isinstance(value, Enum) else value
+def _plain(message: Any) -> dict[str, Any]:
+    """Return a message as a constructor of protos takes it: as a dict, enums as numbers."""
+    plain = {}
+    for name, _, convert in _fields(type(message), _to_plain):  # type: ignore[arg-type]  # hashable
+        value = getattr(message, name)
+        if value is not None:
+            plain[name] = value if convert is None else convert(value)
+    return plain
+
+
+def _to_plain(_: str, hint: Any) -> Convert:
+    if is_dataclass(hint):
+        return _plain
+    return attrgetter("value") if issubclass(hint, Enum) else None
 
 
 def from_proto(proto: Message, cls: type[T]) -> T:
@@ -64,30 +72,50 @@ def from_proto(proto: Message, cls: type[T]) -> T:
     Raises:
         InvalidRequestError: an enum that is unset or unknown here.
     """
-    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
-    return cls(**{name: _from_field(proto, name, hint) for name, hint in hints.items()})
+    values: dict[str, Any] = {}
+    for name, is_optional, convert in _fields(cls, _from_plain):  # type: ignore[arg-type]  # hashable
+        if is_optional and not proto.HasField(name):
+            values[name] = None
+        else:
+            value = getattr(proto, name)
+            values[name] = value if convert is None else convert(value)
+    return cls(**values)
 
 
-def _from_field(proto: Message, name: str, hint: Any) -> Any:
-    if isinstance(hint, types.UnionType):  # X | None
-        if not proto.HasField(name):
-            return None
-        hint = typing.get_args(hint)[0]
-    return _from_value(name, getattr(proto, name), hint)
-
-
-def _from_value(name: str, value: Any, hint: Any) -> Any:
-    if typing.get_origin(hint) is tuple:
-        return tuple(_from_value(name, item, typing.get_args(hint)[0]) for item in value)
+def _from_plain(name: str, hint: Any) -> Convert:
     if is_dataclass(hint):
-        return from_proto(value, typing.cast("type[Any]", hint))
+        return lambda value: from_proto(value, typing.cast("type[Any]", hint))
     if not issubclass(hint, Enum):
-        return value
-    try:
-        return hint(value)
-    except ValueError as error:
-        known = ", ".join(f"{member.name} ({member.value})" for member in hint)
-        raise errors.InvalidRequestError(f"{name} must be one of {known}, got {value}") from error
+        return None
+
+    def member(value: int) -> Enum:
+        try:
+            return typing.cast("Enum", hint(value))
+        except ValueError as error:
+            known = ", ".join(f"{one.name} ({one.value})" for one in hint)
+            raise errors.InvalidRequestError(
+                f"{name} must be one of {known}, got {value}"
+            ) from error
+
+    return member
+
+
+@functools.cache
+def _fields(
+    cls: type, converter: Callable[[str, Any], Convert]
+) -> tuple[tuple[str, bool, Convert], ...]:
+    """Return a dataclass's fields, read from its annotations once: name, is optional, converter."""
+
+    def field(name: str, hint: Any) -> tuple[str, bool, Convert]:
+        is_optional = isinstance(hint, types.UnionType)  # X | None
+        if is_optional:
+            hint = typing.get_args(hint)[0]
+        if typing.get_origin(hint) is not tuple:
+            return name, is_optional, converter(name, hint)
+        convert = converter(name, typing.get_args(hint)[0])
+        return name, is_optional, lambda values: tuple(map(convert, values) if convert else values)
+
+    return tuple(field(name, hint) for name, hint in typing.get_type_hints(cls).items())
 
 
 def pack_event(event: Any, proto_class: type[Message], kinds: dict[str, type]) -> Message:

@@ -34,6 +34,9 @@ class FakeEngine:
         self.step_s = 0.0
         self.device = asyncio.Lock()
 
+    async def prepare(self, entry: Entry) -> None:
+        """Nothing to prepare."""
+
     def estimate_bytes(self, entry: Entry) -> int:
         return self.sizes[entry.model_id]
 

@@ -1,4 +1,4 @@
-"""The largest batch of a denoiser call: measured on the device when a model is first loaded.
+"""The largest calls of a model: measured on the device when it is first loaded.
 
 Responsible for the measuring calls and what follows from them. Not: when; the engine makes the
 calls in the device thread, between turns of other models.
@@ -19,6 +19,10 @@ from edge_node.engine.families import stacked
 from edge_node.engine.interface import Job
 from protos.errors import OverloadedError
 
+MAX_TEXTS = 16
+"""Texts encoded in one call."""
+MAX_IMAGES = 4
+"""Images decoded in one call: an autoencoder's memory grows with pixels, its gain ends early."""
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 ROUNDS = 5
 ENOUGH_S = 2.0
@@ -59,6 +63,25 @@ async def measured(call_s: Callable[[int], Awaitable[float]]) -> int:
     return next((n for n, each_s in sample_s.items() if each_s <= least_s * (1 + LOSS_FRAC)), 1)
 
 
+async def within(limit_s: float, call_s: Callable[[int], Awaitable[float]], most: int) -> int:
+    """Return the largest of 1, 2, 4, … ``most`` whose call takes no longer than ``limit_s``.
+
+    At least 1. Others wait for a call of texts or images no longer than for a step, then.
+    """
+    size = 1
+    with suppress(OverloadedError):
+        if await least_s(call_s, 1) <= limit_s:
+            while 2 * size <= most and await least_s(call_s, 2 * size) <= limit_s:
+                size *= 2
+    return size
+
+
+async def least_s(call_s: Callable[[int], Awaitable[float]], size: int) -> float:
+    """Return the seconds of a call without what its first one allocates, unless it is long."""
+    first_s = await call_s(size)
+    return first_s if first_s > ENOUGH_S else min(first_s, await call_s(size))
+
+
 @torch.inference_mode()
 def probe(model: Model, entry: Entry) -> Trajectory:
     """Return the start of a request to measure with."""
@@ -83,11 +106,30 @@ def call_s(model: Model, one: Trajectory, batch_size: int) -> float:
 
 
 @torch.inference_mode()
-def peak_bytes(model: Model, one: Trajectory, batch_size: int) -> int:
+def texts_s(model: Model, one: Trajectory, num_texts: int) -> float:
+    """Return the seconds of encoding so many texts."""
+    began_s = time.perf_counter()
+    *_, last = model.family.encode([one.job.prompt] * num_texts)
+    last["encoder_hidden_states"].flatten()[0].item()  # waits for the device
+    return time.perf_counter() - began_s
+
+
+@torch.inference_mode()
+def images_s(model: Model, one: Trajectory, num_images: int) -> float:
+    """Return the seconds of decoding so many images."""
+    began_s = time.perf_counter()
+    denoising.decode(model.family, [one] * num_images)
+    if one.latent.is_cuda:
+        torch.cuda.synchronize(one.latent.device)
+    return time.perf_counter() - began_s
+
+
+@torch.inference_mode()
+def peak_bytes(model: Model, one: Trajectory, batch_size: int, num_images: int) -> int:
     """Return a GPU's most memory of a denoiser call and of a decoding, above the weights."""
     device = one.latent.device
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     call_s(model, one, batch_size)
-    model.family.decode(one.latent.repeat(denoising.MAX_IMAGES, 1, 1, 1))
+    images_s(model, one, num_images)
     return torch.cuda.max_memory_allocated(device) - before

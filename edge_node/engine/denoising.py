@@ -1,28 +1,20 @@
-"""One turn of the device: requests of one model take a denoising step together.
+"""A request's way from text to pixels on the device: encoding, first latents, decoding.
 
-Text encoding and image decoding are batched apart, with caps of their own. Called in the device
-thread only; knows neither asyncio nor who waits for the images.
+The steps between are taken together (stepping/batch.py). Called in the device thread only; knows
+neither asyncio nor who waits for the images. Nothing here waits for a GPU, but for what the
+family itself does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_node.engine import samplers
-from edge_node.engine.families import Condition, StableDiffusion, stacked
+from edge_node.engine.families import Condition, StableDiffusion
 from edge_node.engine.interface import Job
-
-MAX_TEXTS = 16
-"""Texts encoded in one call."""
-MAX_IMAGES = 4
-"""Images decoded in one call: an autoencoder's memory grows with pixels, its gain ends early."""
-
-T = TypeVar("T")
+from edge_node.engine.stepping.texts import EncodedTexts
 
 
 @dataclass(eq=False, slots=True)
@@ -34,12 +26,17 @@ class Trajectory:
     conditions: list[Condition]
     """One for each sample of a denoiser call: the negative first where there is guidance."""
     generator: torch.Generator
-    latent: Tensor
-    """x [1, channels, height, width], float32."""
-    clean: Tensor
-    """x0 of the last step, like ``latent``."""
+    state: Tensor
+    """x and x0 of the last step [2, 1, channels, height, width], float32; a view of its batch's."""
+    noise: Tensor | None = None
+    """Drawn for the next step already, on the host."""
     step: int = 0
-    """Denoising steps done."""
+    """Denoising steps done, or launched."""
+
+    @property
+    def latent(self) -> Tensor:
+        """The latent x [1, channels, height, width], float32."""
+        return self.state[0]
 
     @property
     def is_finished(self) -> bool:
@@ -55,6 +52,8 @@ class Model:
     own_sampler: str
     """For requests that name none."""
     tables: dict[tuple[str, int], samplers.SamplerTable] = field(default_factory=dict)
+    texts: EncodedTexts = field(default_factory=EncodedTexts)
+    """On the device, so forgotten when the model is evicted."""
 
     def table(self, job: Job) -> samplers.SamplerTable:
         """Return the table of a request's sampler and step count.
@@ -74,89 +73,70 @@ def is_guided(family: StableDiffusion, job: Job) -> bool:
     return job.guidance_scale > 1 and not family.guides_itself
 
 
+def texts_of(family: StableDiffusion, job: Job) -> list[str]:
+    """Return the texts that a request's conditions come from: the negative one first."""
+    return [job.negative_prompt, job.prompt] if is_guided(family, job) else [job.prompt]
+
+
+def encode(model: Model, texts: Sequence[str]) -> dict[str, Condition]:
+    """Return what the denoiser reads of each text; those not known are encoded in one call."""
+    found = {text: model.texts.get(text) for text in texts}
+    unknown = [text for text, known in found.items() if known is None]
+    encoded = {text: known for text, known in found.items() if known is not None}
+    if unknown:
+        for text, part in zip(unknown, model.family.encode(unknown), strict=True):
+            # A copy: a part of the call's tensors would keep all of them.
+            encoded[text] = {name: value.clone() for name, value in part.items()}
+            model.texts.add(text, encoded[text])
+    return encoded
+
+
+def begin(model: Model, job: Job, encoded: Mapping[str, Condition]) -> Trajectory:
+    """Return a new request's trajectory, its first latents drawn.
+
+    Args:
+        model: a resident model.
+        job: the request.
+        encoded: all of its texts.
+
+    Raises:
+        ValueError: the model cannot be sampled so.
+    """
+    family = model.family
+    conditions = family.conditions(job, [encoded[text] for text in texts_of(family, job)])
+    like = conditions[0]["encoder_hidden_states"]
+    table = model.table(job)
+    generator = torch.Generator("cpu").manual_seed(job.seed)
+    shape = (1, *family.latent_shape(job))
+    # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's anywhere.
+    noise = torch.randn(shape, generator=generator, dtype=like.dtype)
+    latent = sent(noise, like.device).float() * table.init_scale
+    state = torch.stack([latent, torch.zeros_like(latent)])
+    return Trajectory(job, table, conditions, generator, state)
+
+
 def start(model: Model, jobs: Sequence[Job]) -> list[Trajectory]:
-    """Return the trajectories of new requests: texts encoded, first latents drawn.
+    """Return the trajectories of requests whose texts are encoded in one call.
 
     Raises:
         ValueError: a request that the model cannot serve.
     """
-    family = model.family
-    tables = [model.table(job) for job in jobs]
-    texts = [
-        [job.negative_prompt, job.prompt] if is_guided(family, job) else [job.prompt]
-        for job in jobs
-    ]
-    distinct = list(dict.fromkeys(text for own in texts for text in own))
-    encoded = dict(zip(distinct, _chunked(family.encode, distinct, MAX_TEXTS), strict=True))
-    started = []
-    for job, table, own in zip(jobs, tables, texts, strict=True):
-        conditions = family.conditions(job, [encoded[text] for text in own])
-        like = conditions[0]["encoder_hidden_states"]
-        generator = torch.Generator("cpu").manual_seed(job.seed)
-        shape = (1, *family.latent_shape(job))
-        # Drawn in the net's precision, on the CPU: the same numbers as the pipeline's anywhere.
-        noise = torch.randn(shape, generator=generator, dtype=like.dtype)
-        latent = noise.to(like.device).float() * table.init_scale
-        clean = torch.zeros_like(latent)
-        started.append(Trajectory(job, table, conditions, generator, latent, clean))
-    return started
+    texts = dict.fromkeys(text for job in jobs for text in texts_of(model.family, job))
+    encoded = encode(model, list(texts))
+    return [begin(model, job, encoded) for job in jobs]
 
 
-def advance(family: StableDiffusion, batch: Sequence[Trajectory]) -> None:
-    """Take one denoising step of every trajectory, in one denoiser call.
+def decode(family: StableDiffusion, batch: Sequence[Trajectory]) -> Tensor:
+    """Return the images [n, height, width, 3] of finished trajectories, uint8, on the host.
 
-    Changes nothing where it fails (out of memory), so the step can be tried again with fewer.
+    Of a GPU they are there once it has done the copy.
     """
-    device = batch[0].latent.device
-    steps = torch.stack([one.table.coefficients[one.step] for one in batch]).to(device)
-    times = torch.stack([one.table.timesteps[one.step].float() for one in batch]).to(device)
-    latents = torch.cat([one.latent for one in batch])
-    out = _guided(family, batch, latents * steps[:, -1].view(-1, 1, 1, 1), times)
-    clean = torch.cat([one.clean for one in batch])
-    latents, clean = samplers.advance(latents, out, clean, _noise(batch, latents), steps)
-    for index, one in enumerate(batch):
-        one.latent, one.clean = latents[index : index + 1], clean[index : index + 1]
-        one.step += 1
+    pixels = family.decode(torch.cat([one.latent for one in batch]))
+    return pixels.to("cpu", non_blocking=True)
 
 
-def _guided(
-    family: StableDiffusion, batch: Sequence[Trajectory], inputs: Tensor, times: Tensor
-) -> Tensor:
-    """Return the denoiser's answers, guided: out = negative + scale * (positive - negative)."""
-    counts = [len(one.conditions) for one in batch]
-    last = np.cumsum(counts) - 1
-    conditions = stacked([condition for one in batch for condition in one.conditions])
-    if max(counts) == 1:
-        return family.denoise(inputs, times, conditions).float()
-    owner = torch.from_numpy(np.repeat(np.arange(len(batch)), counts)).to(inputs.device)
-    out = family.denoise(inputs[owner], times[owner], conditions).float()
-    first = torch.from_numpy(last - np.array(counts) + 1).to(inputs.device)
-    negative, positive = out[first], out[torch.from_numpy(last).to(inputs.device)]
-    scale = torch.tensor([one.job.guidance_scale for one in batch], device=inputs.device)
-    return negative + scale.view(-1, 1, 1, 1) * (positive - negative)
-
-
-def _noise(batch: Sequence[Trajectory], like: Tensor) -> Tensor:
-    """Return fresh noise for the steps that take it, each from its request's own generator."""
-    if not any(one.table.draws_noise[one.step] for one in batch):
-        return torch.zeros((), device=like.device)
-    noise = torch.zeros_like(like, device="cpu")
-    for own, one in zip(noise, batch, strict=True):
-        if one.table.draws_noise[one.step]:
-            dtype = one.conditions[0]["encoder_hidden_states"].dtype
-            own.copy_(torch.randn(own.shape, generator=one.generator, dtype=dtype))
-    return noise.to(like.device)
-
-
-def finish(family: StableDiffusion, batch: Sequence[Trajectory]) -> list[NDArray[np.uint8]]:
-    """Return the images [height, width, 3] of finished trajectories."""
-    latents = [one.latent for one in batch]
-    return _chunked(lambda part: list(family.decode(torch.cat(list(part)))), latents, MAX_IMAGES)
-
-
-def _chunked(function: Callable[[Sequence[T]], list[Any]], items: Sequence[T], size: int) -> Any:
-    return [
-        answer
-        for begin in range(0, len(items), size)
-        for answer in function(items[begin : begin + size])
-    ]
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a host's tensor on a device, without waiting for what the device does."""
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -100,11 +100,10 @@ class DeviceThread:
         self._begin()
         has_turns = False
         while True:
-            try:
-                call = self._calls.get(block=not has_turns)
-            except queue.Empty:
+            if has_turns and self._calls.empty():
                 has_turns = self._turn()
                 continue
+            call = self._calls.get()
             if call is None:
                 return
             call()

@@ -5,7 +5,8 @@ components. Not: loop, samplers, guidance and batching, which know no family. Ca
 thread only.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from edge_node.catalog import Entry
 from edge_node.engine.interface import Job
+from edge_node.engine.onnx_runtime.graph import Graph, Input, Source
+from edge_node.engine.onnx_runtime.nets import OnnxDecoder, OnnxDenoiser, OnnxNet
 
 Condition: TypeAlias = dict[str, Tensor]
 """The inputs of the denoiser besides latent and timestep, of one sample: tensors [1, ...]."""
@@ -94,7 +97,9 @@ class StableDiffusion:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
-        self._net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
+        self._net_name = "transformer" if hasattr(pipeline, "transformer") else "unet"
+        self._net = getattr(pipeline, self._net_name)
+        self._torch_threads: dict[str, int] = {}
         self._guidance_width = self._net.config.get("time_cond_proj_dim")
 
     def compile(self) -> None:
@@ -103,6 +108,53 @@ class StableDiffusion:
         # all models of a family together; beyond its limit it would not compile.
         torch._dynamo.config.recompile_limit = _MOST_COMPILED
         self._net.compile(dynamic=True)
+
+    def sources(self, job: Job, variant: str) -> dict[str, Source]:
+        """Return what denoiser and decoder are exported from, with a request's shapes, by part."""
+        (condition,) = self.conditions(job, self.encode([job.prompt]))
+        inputs = tuple(
+            Input(
+                name=name,
+                shape=tuple(value.shape[1:]),
+                dtype=str(value.dtype).removeprefix("torch."),
+                is_added=name in self._added,
+            )
+            for name, value in condition.items()
+        )
+        return {
+            name: Source(
+                folder=net.config["_name_or_path"],
+                net=type(net).__name__,
+                variant=variant,
+                latent=self.latent_shape(job),
+                **settings,
+            )
+            for name, net, settings in (
+                (self._net_name, self._net, {"inputs": inputs}),
+                ("vae", self.pipeline.vae, {"is_decoder": True}),
+            )
+        }
+
+    def run_in_onnx(self, part: str, graph: Graph | None, num_threads: int) -> None:
+        """Let an exported graph take a part's place; without one torch gets its threads for it."""
+        if graph is None:
+            self._torch_threads[part] = num_threads
+            return
+        net = getattr(self.pipeline, part)
+        kind = OnnxDecoder if part == "vae" else OnnxDenoiser
+        setattr(self.pipeline, part, kind(graph, net, num_threads))
+        self._net = getattr(self.pipeline, self._net_name)
+
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        """The exported graphs that run in place of nets, by part."""
+        parts = self.pipeline.components.items()
+        return {name: net.graph for name, net in parts if isinstance(net, OnnxNet)}
+
+    @property
+    def runtime(self) -> str:
+        """What the denoiser runs in: "torch" or "onnxruntime"."""
+        return "onnxruntime" if self._net_name in self.graphs else "torch"
 
     @property
     def guides_itself(self) -> bool:
@@ -147,16 +199,31 @@ class StableDiffusion:
         if self._added:
             inputs["added_cond_kwargs"] = {name: inputs.pop(name, None) for name in self._added}
         latents = latents.to(self._net.dtype)
-        out: Tensor = self._net(latents, timestep=timesteps, **inputs, return_dict=False)[0]
+        with self._threads_of(self._net_name):
+            out: Tensor = self._net(latents, timestep=timesteps, **inputs, return_dict=False)[0]
         return out[:, : latents.shape[1]]  # PixArt also estimates the variance
 
-    def decode(self, latents: Tensor) -> NDArray[np.uint8]:
-        """Return images [n, height, width, 3] of finished latents."""
+    @contextlib.contextmanager
+    def _threads_of(self, part: str) -> Iterator[None]:
+        """Let torch compute in more threads for a part that ONNX Runtime cannot run."""
+        if part not in self._torch_threads:
+            yield
+            return
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._torch_threads[part])
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return images [n, height, width, 3] of finished latents, uint8, where the latents are."""
         vae = self.pipeline.vae
         scaled = _unscaled(latents, vae.config).to(vae.dtype)
-        images = vae.decode(scaled, return_dict=False)[0].float()
-        unit = self.pipeline.image_processor.postprocess(images, output_type="np")
-        return np.rint(unit * 255).astype(np.uint8)
+        with self._threads_of("vae"):
+            images = vae.decode(scaled, return_dict=False)[0].float()
+        unit = self.pipeline.image_processor.postprocess(images, output_type="pt")
+        return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -210,7 +277,9 @@ class PixArt(StableDiffusion):
         hidden, is_own, _, _ = self.pipeline.encode_prompt(
             texts, device=self.pipeline.device, do_classifier_free_guidance=False
         )
-        return {"encoder_hidden_states": hidden, "encoder_attention_mask": is_own}
+        # As a bias, which the transformer would make of it at each call: a compiled one cannot.
+        bias = (1 - is_own.to(hidden.dtype)).unsqueeze(1) * -10000.0
+        return {"encoder_hidden_states": hidden, "encoder_attention_mask": bias}
 
     def conditions(self, job: Job, encoded: Sequence[Condition]) -> list[Condition]:
         """Add size and aspect ratio where the transformer takes them."""

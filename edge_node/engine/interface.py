@@ -1,14 +1,15 @@
 """What runs models: the Engine protocol and its values. Torch lives behind it, in one thread.
 
 An engine generates in steps, for many requests at once: the iterator of ``generate`` yields after
-each denoising step of its request, and leaving it takes the request out at the next one.
+denoising steps of its request, and leaving it takes the request out at the next one.
 """
 
 import io
 import math
+import zlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ class Job:
     height_px: int
     deadline_s: float = math.inf
     """On the clock of ``time.perf_counter``; the earliest goes first when not all fit."""
+    progress_s: float = 0.0
+    """Of the steps in so many seconds one is told, and always the last; 0: every step."""
 
     @classmethod
     def of(
@@ -91,7 +94,7 @@ Event: TypeAlias = Started | StepDone | ImageDone
 class Engine(Protocol):
     """Loads, evicts and generates; safe to call from one event loop.
 
-    async for event in engine.generate(job):   # Started, StepDone * num_steps, ImageDone
+    async for event in engine.generate(job):   # Started, StepDone..., ImageDone
         ...
     """
 
@@ -105,6 +108,14 @@ class Engine(Protocol):
 
         Raises:
             ModelLoadError: the files cannot be read.
+        """
+
+    async def prepare(self, entry: Entry) -> None:
+        """Make what a model's first load would make and keep on disk, if it is not there.
+
+        Raises:
+            ModelLoadError: the weights cannot be used.
+            OverloadedError: memory is full.
         """
 
     async def stage(self, entry: Entry) -> int:
@@ -151,7 +162,7 @@ async def image_of(engine: Engine, job: Job) -> ImageDone:
     Raises:
         TypeError: it ended without an image.
     """
-    async with aclosing(engine.generate(job)) as events:
+    async with aclosing(engine.generate(replace(job, progress_s=math.inf))) as events:
         seen = [event async for event in events]
     return as_image(seen[-1] if seen else None)
 
@@ -166,5 +177,7 @@ def as_image(last: Event | None) -> ImageDone:
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return an image [height, width, 3] as PNG, which loses nothing."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
+    # Run lengths alone: filtered rows hold few other repetitions, and to look for them takes three
+    # to five times as long. Sizes: the zoo's images 0.99 of the default's, photos 1.06 to 1.11.
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_type=zlib.Z_RLE)
     return buffer.getvalue()

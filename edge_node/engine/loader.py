@@ -4,28 +4,39 @@ A model's nets are built once, in the device thread between turns: diffusers and
 torch process-wide while they build (register_parameter, init functions, the default dtype). From
 then on its files are read, and blocks copied, in a thread of the loader's own, which spends its
 time in system calls and copies that need no Python lock; the device thread only installs a block.
+
+On a CPU a model's block lies at one address for good: an eviction gives its pages back, a load
+fills them again, and what points there (a session of ONNX Runtime) need not be made anew.
 """
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from edge_node.catalog import Entry
+from edge_node.config import EngineConfig
 from edge_node.engine import families, samplers
 from edge_node.engine.denoising import Model
 from edge_node.engine.device_thread import DeviceThread
+from edge_node.engine.interface import Job
 from edge_node.engine.memory import is_out_of_memory, release, trim
-from edge_node.engine.weights import Weights, blank, copy, give_back
+from edge_node.engine.onnx_runtime.graph import Source
+from edge_node.engine.onnx_runtime.store import GraphStore
+from edge_node.engine.weights import Weights, blank, check_complete, copy, give_back
 from protos.errors import EdgeError, ModelLoadError, OverloadedError
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PARTS = ("unet", "transformer", "vae")
+"""Of a model's folder: what runs in ONNX Runtime."""
+_Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,7 @@ class Built:
 
     model: Model
     weights: Weights
+    stamp: _Stamp
 
 
 class Loader:
@@ -49,11 +61,18 @@ class Loader:
     """
 
     def __init__(
-        self, device: torch.device, dtype: torch.dtype, thread: DeviceThread, *, is_compiled: bool
+        self,
+        device: torch.device,
+        config: EngineConfig,
+        thread: DeviceThread,
+        graphs: GraphStore | None,
     ) -> None:
+        """Prepare; with a store of graphs denoisers run in ONNX Runtime."""
         self._device = device
-        self._dtype = dtype
-        self._is_compiled = is_compiled
+        self._dtype = getattr(torch, config.dtype)
+        self._is_compiled = config.is_compiled
+        self._graphs = graphs
+        self._num_threads = config.num_threads or os.cpu_count() or 1
         self._device_thread = thread
         self._own_thread = DeviceThread(bool, _begin)
         self._own_thread.submit(bool).result()  # begun before the nets' threads: see _begin
@@ -62,6 +81,24 @@ class Loader:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._shelf: dict[str, Built] = {}
         self._staged: dict[str, Tensor] = {}
+
+    @property
+    def export_s(self) -> float:
+        """Seconds that loads have spent on exports so far."""
+        return self._graphs.export_s if self._graphs else 0.0
+
+    async def prepare(self, entry: Entry) -> None:
+        """Have what a model's first load ever would export made now; nothing where it is kept.
+
+        Raises:
+            ModelLoadError: its weights cannot be used.
+        """
+        if self._graphs is None or entry.folder is None:
+            return
+        entry.check()
+        parts = [folder for folder in map(entry.folder.joinpath, _PARTS) if folder.is_dir()]
+        if not all([await asyncio.to_thread(self._graphs.knows, part) for part in parts]):
+            await self._build(entry)
 
     async def stage(self, entry: Entry) -> int:
         """Read a model's weights into host memory and keep them; return their bytes."""
@@ -85,12 +122,15 @@ class Loader:
 
     async def fetch(self, entry: Entry) -> tuple[Built, Tensor]:
         """Return a model's nets and its weights on the device, ready to be installed."""
-        if entry.model_id in self._staged:
-            built, block = self._shelf[entry.model_id], self._staged[entry.model_id]
-            return built, await self._own_thread.call(self.guarded, entry, self._on_device, block)
+        staged = self._staged.get(entry.model_id)
+        if staged is not None:
+            built = self._shelf[entry.model_id]
+            block = await self._own_thread.call(self.guarded, entry, self._on_device, built, staged)
+            return built, block
+        if self._stream is None:  # the host's memory is the device's
+            return await self._read(entry, is_home=True)
         built, block = await self._read(entry)
-        if self._stream:  # elsewhere the host's memory is the device's
-            block = await self._own_thread.call(self.guarded, entry, self._moved, block)
+        block = await self._own_thread.call(self.guarded, entry, self._moved, built, block)
         return built, block
 
     async def drop(self, block: Tensor | None) -> None:
@@ -105,36 +145,65 @@ class Loader:
         for model_id in list(self._staged):
             await self.unstage(model_id)
         self._shelf.clear()
+        if self._graphs:
+            self._graphs.close()
         self._own_thread.close()
 
-    async def _read(self, entry: Entry) -> tuple[Built, Tensor]:
+    async def _read(self, entry: Entry, *, is_home: bool = False) -> tuple[Built, Tensor]:
+        """Return a model's nets and its weights, in its block on a CPU or in a new one."""
         known = self._shelf.get(entry.model_id)
-        if known and known.weights.is_readable:
+        if known and known.weights.is_readable and known.stamp == _stamp(entry):
             try:
-                block = await self._own_thread.call(self.guarded, entry, _read, entry, known)
+                return known, await self._filled(entry, known, known.weights.read, is_home=is_home)
             except ModelLoadError as error:
                 logger.info("%s is built anew: %s", entry.model_id, error)
                 del self._shelf[entry.model_id]
-            else:
-                return known, block
-        built = await self._device_thread.call(self.guarded, entry, self._build, entry)
-        block = await self._own_thread.call(self.guarded, entry, built.weights.take)
+        built = await self._build(entry)
+        block = await self._filled(entry, built, built.weights.take, is_home=is_home)
         self._shelf[entry.model_id] = built
         return built, block
 
-    def _build(self, entry: Entry) -> Built:
+    async def _filled(
+        self, entry: Entry, built: Built, fill: Callable[[Tensor], None], *, is_home: bool
+    ) -> Tensor:
+        def filled() -> Tensor:
+            entry.check()
+            block = built.weights.home if is_home else blank(built.weights.num_bytes)
+            try:
+                fill(block)
+            except BaseException:
+                give_back(block)
+                raise
+            return block
+
+        return await self._own_thread.call(self.guarded, entry, filled)
+
+    async def _build(self, entry: Entry) -> Built:
         """Build a model's nets; their tensors are views of mapped files where dtypes agree."""
+        stamp = _stamp(entry)
+        family = await self._in_device_thread(entry, self._family, entry)
+        if self._graphs:
+            sources = await self._in_device_thread(entry, _sources, family, entry)
+            for part, source in sources.items():
+                graph = await self._graphs.graph(entry.model_id, source)
+                run = (family.run_in_onnx, part, graph, self._num_threads)
+                await self._in_device_thread(entry, *run)
+        elif self._is_compiled:
+            family.compile()
+        return await self._in_device_thread(entry, _built, family, entry, stamp)
+
+    async def _in_device_thread(self, entry: Entry, function: Callable[..., T], *args: Any) -> T:
+        return await self._device_thread.call(self.guarded, entry, function, *args)
+
+    def _family(self, entry: Entry) -> families.StableDiffusion:
         entry.check()
         pipeline = families.load(entry, self._dtype, "cpu")
-        family = families.adapt(pipeline)
-        if self._is_compiled:
-            family.compile()
-        model = Model(family, _own_sampler(entry.model_id, pipeline))
-        return Built(model, Weights(pipeline, entry.config.variant))
+        check_complete(pipeline)
+        return families.adapt(pipeline)
 
-    def _on_device(self, block: Tensor) -> Tensor:
+    def _on_device(self, built: Built, block: Tensor) -> Tensor:
         if self._stream is None:
-            target = blank(len(block))
+            target = built.weights.home
             copy(block, target)
             return target
         target = torch.empty_like(block, device=self._device)
@@ -144,8 +213,8 @@ class Loader:
         self._stream.synchronize()
         return target
 
-    def _moved(self, block: Tensor) -> Tensor:
-        target = self._on_device(block)
+    def _moved(self, built: Built, block: Tensor) -> Tensor:
+        target = self._on_device(built, block)
         give_back(block)
         return target
 
@@ -172,9 +241,23 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _read(entry: Entry, built: Built) -> Tensor:
-    entry.check()
-    return built.weights.read()
+def _stamp(entry: Entry) -> _Stamp:
+    """Return what tells whether a model's files are still those that it was built from."""
+    files = sorted(entry.folder.rglob("*.safetensors")) if entry.folder else []
+    return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+def _built(family: families.StableDiffusion, entry: Entry, stamp: _Stamp) -> Built:
+    model = Model(family, _own_sampler(entry.model_id, family.pipeline))
+    return Built(model, Weights(family.pipeline, entry.config.variant), stamp)
+
+
+@torch.inference_mode()
+def _sources(family: families.StableDiffusion, entry: Entry) -> dict[str, Source]:
+    job = Job.of(
+        entry.config, request_id="export", prompt="", num_steps=1, seed=0, guidance_scale=1.0
+    )
+    return family.sources(job, entry.config.variant)
 
 
 def _pin(block: Tensor) -> None:

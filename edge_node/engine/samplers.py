@@ -15,7 +15,7 @@ diffusers' own choice (``set_timesteps``). Not: what is not linear (clipped or t
 estimates), which is refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -43,14 +43,17 @@ class Coefficients(NamedTuple):
     in_scale: Array | float = 1.0
 
 
+IN_SCALE = Coefficients._fields.index("in_scale")
+TIMESTEP = len(Coefficients._fields)
+"""Columns of ``SamplerTable.steps``."""
+
+
 @dataclass(frozen=True, slots=True)
 class SamplerTable:
     """One sampler at one step count on one noise schedule."""
 
-    timesteps: Tensor
-    """[num_steps], as the denoiser takes them (float32 or int64)."""
-    coefficients: Tensor
-    """[num_steps, 7] float32: ``Coefficients`` in their order."""
+    steps: NDArray[np.float32]
+    """[num_steps, 8]: ``Coefficients`` in their order, then the timestep."""
     init_scale: float
     """Standard deviation of the first latent."""
     draws_noise: tuple[bool, ...]
@@ -59,25 +62,43 @@ class SamplerTable:
     @property
     def num_steps(self) -> int:
         """Denoiser calls of one image."""
-        return len(self.timesteps)
+        return len(self.steps)
+
+    @property
+    def coefficients(self) -> Tensor:
+        """``Coefficients`` in their order [num_steps, 7], float32."""
+        return torch.from_numpy(self.steps[:, :-1])
+
+    @property
+    def timesteps(self) -> Tensor:
+        """Timesteps as the denoiser takes them [num_steps], float32."""
+        return torch.from_numpy(self.steps[:, -1])
 
 
 def advance(
-    latents: Tensor, out: Tensor, before: Tensor, noise: Tensor, coefficients: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the latents after one step, and the estimates of the clean ones.
+    latents: Tensor,
+    clean: Tensor,
+    out: Tensor,
+    noise: Tensor | None,
+    coefficients: Sequence[Tensor],
+) -> None:
+    """Take one step, in place; nothing is changed where memory is short.
 
     Args:
-        latents: x [n, ...], float32.
+        latents: x [n, ...], float32; afterwards x_new.
+        clean: x0' of each request's last step (finite, whatever it is, at its first); afterwards
+            x0.
         out: the denoiser's answers, like ``latents``.
-        before: x0' of each request's last step (anything at its first).
-        noise: z; ignored where ``fresh`` is 0.
-        coefficients: of each request's next step [n, 7].
+        noise: z; None where nobody takes any, ignored where ``fresh`` is 0.
+        coefficients: of each request's next step, in the order of ``Coefficients``: seven tensors
+            [n, 1, ...].
     """
-    shape = (-1, *(1,) * (latents.dim() - 1))
-    skip, scale, keep, now, last, fresh, _ = (c.view(shape) for c in coefficients.unbind(1))
-    clean = skip * latents + scale * out
-    return keep * latents + now * clean + last * before + fresh * noise, clean
+    skip, scale, keep, now, before, fresh, _ = coefficients
+    estimate = torch.mul(latents, skip).addcmul_(out, scale)
+    latents.mul_(keep).addcmul_(estimate, now).addcmul_(clean, before)
+    if noise is not None:
+        latents.addcmul_(noise, fresh)
+    clean.copy_(estimate)
 
 
 def sampler_table(name: str, own: Any, num_steps: int) -> SamplerTable:
@@ -90,11 +111,11 @@ def sampler_table(name: str, own: Any, num_steps: int) -> SamplerTable:
     _refuse_unknown(scheduler)
     scheduler.set_timesteps(num_steps)
     _drop_surplus(scheduler, num_steps)
-    columns = np.broadcast_arrays(*_SAMPLERS[name][1](scheduler))
+    coefficients = _SAMPLERS[name][1](scheduler)
+    columns = np.broadcast_arrays(*coefficients, scheduler.timesteps.cpu().numpy())
     draws_noise = columns[Coefficients._fields.index("fresh")] != 0
     return SamplerTable(
-        timesteps=scheduler.timesteps.cpu(),
-        coefficients=torch.from_numpy(np.stack(columns, axis=1)).float(),
+        steps=np.stack(columns, axis=1).astype(np.float32),
         init_scale=float(getattr(scheduler, "init_noise_sigma", 1.0)),
         draws_noise=tuple(draws_noise.tolist()),
     )

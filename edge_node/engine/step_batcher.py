@@ -1,8 +1,10 @@
-"""The step batcher: which requests share the next denoiser call.
+"""The step batcher: which requests share the next call of a model.
 
 Continuous batching at step granularity. Each call to ``next_turn`` picks one model and the
 requests of it that take one denoising step together, whatever their step counts and progress; a
-request joins before its first step and leaves after its last, or at any turn between.
+request joins before its first step and leaves after its last, or at any turn between. Texts to
+encode before the first step, and images to decode after the last, share calls of their own; who
+waits for one takes no place in a step.
 
 Three rules, in this order:
   1. Models take turns by device time: the model that has used the least of it per unit of weight
@@ -17,10 +19,19 @@ Responsible for the order. Not: a clock, torch, a lock; one thread calls it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, TypeVar
 
 MAX_PASSED = 16
 """Turns of its model that a request may be passed over."""
+
+
+class Stage(Enum):
+    """What a request wants next."""
+
+    TEXT = "encoding"
+    STEP = "a denoising step"
+    IMAGE = "decoding"
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -34,8 +45,18 @@ class BatchRequest:
     """Denoising steps granted."""
     deadline_s: float
     """Monotonic clock; infinite: none."""
+    stage: Stage = Stage.STEP
+    num_texts: int = 0
+    """Texts of it that are not encoded yet."""
     num_passed: int = 0
-    """Turns of its model since it last took part."""
+    """Calls of its stage since it last took part."""
+
+    @property
+    def size(self) -> int:
+        """Its part of a call of its stage: texts, samples or images."""
+        if self.stage is Stage.STEP:
+            return self.batch_size
+        return self.num_texts if self.stage is Stage.TEXT else 1
 
 
 L = TypeVar("L", bound=BatchRequest)
@@ -76,32 +97,36 @@ class StepBatcher(Generic[L]):
         """Return the model whose turn it is; None where nobody waits."""
         return min(self._queues, key=lambda name: self._queues[name].used, default=None)
 
-    def next_turn(self, model_id: str, max_batch_size: int) -> list[L]:
-        """Return the requests of a model that take a step together: at least one.
+    def next_turn(self, model_id: str, max_size: int, stage: Stage = Stage.STEP) -> list[L]:
+        """Return the requests of a model that take part in a call together.
 
         Args:
-            model_id: a model with requests.
-            max_batch_size: of the denoiser call; a single request may exceed it.
+            model_id: of the model.
+            max_size: texts, samples or images of the call; a single request may exceed it.
+            stage: which kind of call; where requests of the model want it, at least one takes part.
         """
-        requests = self._queues[model_id].requests
+        queue = self._queues.get(model_id)
+        waiting = [one for one in queue.requests if one.stage is stage] if queue else []
+        if not waiting:
+            return []
         chosen: list[L] = []
-        free = max_batch_size
-        for request in sorted(requests, key=_urgency):
-            if request.batch_size <= free or not chosen:
+        free = max_size
+        for request in sorted(waiting, key=_urgency):
+            if request.size <= free or not chosen:
                 chosen.append(request)
-                free -= request.batch_size
+                free -= request.size
             if free <= 0:
                 break
-        for request in requests:
+        for request in waiting:
             request.num_passed += 1
         for request in chosen:
             request.num_passed = 0
         return chosen
 
     def charge(self, model_id: str, device_s: float) -> None:
-        """Account a turn's device time to its model, before anybody leaves."""
-        queue = self._queues[model_id]
-        queue.used += device_s / sum(request.num_steps for request in queue.requests)
+        """Account device time to a model; nothing where all of its requests have left."""
+        if queue := self._queues.get(model_id):
+            queue.used += device_s / sum(request.num_steps for request in queue.requests)
 
 
 def _urgency(request: BatchRequest) -> tuple[int, float]:

@@ -6,6 +6,7 @@ pointers. The layout keeps each tensor's strides and starts it at a multiple of 
 """
 
 import ctypes
+import functools
 import logging
 import mmap
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge_node.engine.onnx_runtime.nets import OnnxNet
 from edge_node.engine.weight_files import Stored, read, stored
 
 logger = logging.getLogger(__name__)
@@ -78,27 +80,34 @@ class Weights:
     """The tensors of a pipeline's nets, and where they are stored.
 
     weights = Weights(pipeline)
-    block = weights.take()    # from the nets as they were built, which are empty after it
+    block = blank(weights.num_bytes)
+    weights.take(block)       # from the nets as they were built, which are empty after it
     weights.install(block)    # the nets compute with it
     weights.install(None)     # the nets hold nothing
-    block = weights.read()    # from the files
+    weights.read(block)       # from the files
     """
 
     def __init__(self, pipeline: Any, variant: str = "") -> None:
-        components = pipeline.components.items()
-        parts = {name: part for name, part in components if isinstance(part, torch.nn.Module)}
-        _check_complete(parts)
-        self._folders = {name: _folder(part) for name, part in parts.items()}
-        self._variant = variant
+        parts = _parts(pipeline)
+        self._folders = {name: _folder(part, variant) for name, part in parts.items()}
         self._spans, self.num_bytes = _laid_out(parts)
         """Size of the block: every distinct tensor once, and what alignment adds."""
         self._kept: dict[_Span, Tensor] = {}
         self.is_readable = False
         """``read`` gives the very bytes that the nets were built with; known after ``take``."""
 
-    def take(self) -> Tensor:
+    @functools.cached_property
+    def home(self) -> Tensor:
+        """The nets' own block in host memory: always at the same address.
+
+        Raises:
+            MemoryError: there is no room.
+        """
+        return blank(self.num_bytes)
+
+    def take(self, block: Tensor) -> None:
         """Move the tensors that the nets were built with into a block, and compare the files."""
-        block, files = blank(self.num_bytes), self._stored()
+        files = self._stored()
         for span, view in self._views(block):
             value = span.tensors[0].detach()
             view.copy_(value)
@@ -110,17 +119,15 @@ class Weights:
             self._kept.clear()
             logger.info("%d bytes are stored otherwise than the nets hold them", kept_bytes)
         self.install(None)
-        return block
 
-    def read(self) -> Tensor:
-        """Return a block filled from the files.
+    def read(self, block: Tensor) -> None:
+        """Fill a block from the files.
 
         Raises:
             ValueError: the files hold other tensors than those that the nets were built with.
             OSError: they cannot be read.
-            MemoryError: there is no room.
         """
-        block, files = blank(self.num_bytes), self._stored()
+        files = self._stored()
         wanted = []
         for span, view in self._views(block):
             if span in self._kept:
@@ -128,7 +135,6 @@ class Weights:
             else:
                 wanted.append((_found(files, span), view))
         read(wanted)
-        return block
 
     def install(self, block: Tensor | None) -> None:
         """Let the nets compute with a block, or hold nothing."""
@@ -147,17 +153,25 @@ class Weights:
     def _stored(self) -> dict[str, Stored]:
         return {
             f"{part}.{name}": one
-            for part, folder in self._folders.items()
-            for name, one in stored(folder, self._variant).items()
+            for part, (folder, variant) in self._folders.items()
+            for name, one in stored(folder, variant).items()
         }
 
 
-def _check_complete(parts: Mapping[str, Any]) -> None:
+def _parts(pipeline: Any) -> dict[str, Any]:
+    components = pipeline.components.items()
+    return {name: part for name, part in components if isinstance(part, torch.nn.Module)}
+
+
+def check_complete(pipeline: Any) -> None:
     """Refuse nets with parameters that no file held; transformers marks those that one did.
 
     diffusers raises by itself; transformers only warns, and draws the missing ones at random.
+
+    Raises:
+        ValueError: it names the first one.
     """
-    for part, net in parts.items():
+    for part, net in _parts(pipeline).items():
         if not hasattr(net, "base_model_prefix"):
             continue
         missing = [n for n, p in net.named_parameters() if not hasattr(p, "_is_hf_initialized")]
@@ -165,10 +179,13 @@ def _check_complete(parts: Mapping[str, Any]) -> None:
             raise ValueError(f"its files lack {part}.{missing[0]} ({len(missing)} in all)")
 
 
-def _folder(net: Any) -> Path:
-    """Return where a net was read from, also for a hub id."""
+def _folder(net: Any, variant: str) -> tuple[Path, str]:
+    """Return where a net was read from, also for a hub id, and the variant of its files there."""
+    if isinstance(net, OnnxNet):
+        return net.graph.folder, ""
     config = net.config
-    return Path(config["_name_or_path"] if isinstance(config, dict) else config._name_or_path)
+    found = config["_name_or_path"] if isinstance(config, dict) else config._name_or_path
+    return Path(found), variant
 
 
 def _laid_out(parts: Mapping[str, torch.nn.Module]) -> tuple[list[_Span], int]:

@@ -5,32 +5,27 @@ Responsible for one async function each, from a job to its image. Not: statistic
 
 import asyncio
 import contextlib
-import io
 import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from PIL import Image
 
 from edge_node.config import EngineConfig, ModelConfig
-from edge_node.engine import denoising, families, samplers
+from edge_node.engine import denoising, families
 from edge_node.engine.device_thread import DeviceThread
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, StepDone, image_of
+from profiling.bench.loops import Serve
+from profiling.bench.remote import Remote, remote
 from profiling.measure.prompts import Images
 from profiling.measure.subject import PipelineBackend
 from protos.clients import EdgeNodeClient
-from protos.messages import GenerateRequest, ImageChunk
-
-Serve: TypeAlias = Callable[[Job], Awaitable[Images]]
 
 
 class Pipeline:
@@ -78,20 +73,18 @@ class Pipeline:
         )
         return list(images)
 
-    def bare_step_s(self, job: Job) -> float:
-        """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
-        with torch.inference_mode():
-            pipeline = self._backend.pipeline
-            family = families.adapt(pipeline)
-            model = denoising.Model(family, samplers.own_name(pipeline.scheduler) or "ddim")
-            (one,) = denoising.start(model, [job])
-            rows = families.stacked(one.conditions)
-            latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
-            began_s = time.perf_counter()
-            for time_step in one.table.timesteps.float().to(latents.device):
-                out = family.denoise(latents, time_step.repeat(len(latents)), rows)
-            out[0, 0, 0, 0].item()  # waits for the device
-            return (time.perf_counter() - began_s) / job.num_steps
+
+@torch.inference_mode()
+def bare_step_s(model: denoising.Model, job: Job) -> float:
+    """Return the seconds of a bare denoiser call of one request, the mean of its steps."""
+    (one,) = denoising.start(model, [job])
+    rows = families.stacked(one.conditions)
+    latents = one.latent.repeat(len(one.conditions), 1, 1, 1)
+    began_s = time.perf_counter()
+    for time_step in one.table.timesteps.float().to(latents.device):
+        out = model.family.denoise(latents, time_step.repeat(len(latents)), rows)
+    out[0, 0, 0, 0].item()  # waits for the device
+    return (time.perf_counter() - began_s) / job.num_steps
 
 
 async def step_ends_s(engine: DiffusersEngine, job: Job) -> list[float]:
@@ -109,29 +102,9 @@ def by_engine(engine: DiffusersEngine) -> Serve:
     return serve
 
 
-def by_client(client: EdgeNodeClient) -> Serve:
-    """Return a node as a backend; request ids are made unique, as a node wants them."""
-    calls = iter(range(10**9))
-
-    async def serve(job: Job) -> Images:
-        request = GenerateRequest(
-            request_id=f"{job.request_id}-{next(calls)}",
-            model_id=job.model_id,
-            prompt=job.prompt,
-            num_steps=job.num_steps,
-            guidance_scale=job.guidance_scale,
-            seed=job.seed,
-        )
-        events = [event async for event in client.generate(request, 600)]
-        data = b"".join(event.data for event in events if isinstance(event, ImageChunk))
-        return np.asarray(Image.open(io.BytesIO(data)))
-
-    return serve
-
-
 @contextlib.asynccontextmanager
-async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNodeClient]:
-    """Run a node with the model in a process of its own; yield a client."""
+async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[Remote]:
+    """Run a node with the model in a process of its own, and a client's in another one."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "node.toml"
         tables = {
@@ -154,7 +127,8 @@ async def node(model: ModelConfig, engine: EngineConfig) -> AsyncIterator[EdgeNo
             address = (await process.stdout.readline()).decode().split()[-1]
             async with EdgeNodeClient(address, deadline_s=600) as client:
                 await client.load_model(model.model_id)
-                yield client
+            async with remote(address, process.pid) as node:
+                yield node
         finally:
             process.terminate()
             await process.wait()

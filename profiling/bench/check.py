@@ -4,7 +4,6 @@ Responsible for measuring. Not: what counts as a loss (regression.py); long reco
 loading.py).
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -20,9 +19,11 @@ from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job
-from profiling.bench import loading, regression, results, serving, shapes
-from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node
+from profiling.bench import loading, loops, regression, results, serving, shapes
+from profiling.bench.backends import Pipeline, by_engine, node
+from profiling.bench.loops import Answers, Serve, here
 from profiling.bench.regression import Rounds
+from profiling.bench.remote import Remote, latency_rounds
 from profiling.bench.shapes import SD15_DENOISER, Shape
 from profiling.measure.subject import PipelineBackend
 from protos import logs, manifest
@@ -85,8 +86,8 @@ class Contest:
 
     engine: DiffusersEngine
     pipeline: Pipeline
-    remote: Serve
-    """The same engine in a node of its own process, over gRPC."""
+    remote: Remote
+    """The same engine in a node of its own process."""
     requests: Sequence[Job]
 
     async def engine_over_pipeline(self) -> float:
@@ -97,14 +98,14 @@ class Contest:
 
     async def step_over_bare_call(self) -> float:
         """Return seconds of the engine's step of one request over those of a bare call."""
-        (ratio,) = await serving.overhead_ratios(self.engine, self.pipeline, self.requests[0], 1)
+        (ratio,) = await serving.overhead_ratios(self.engine, self.requests[0], 1)
         return ratio
 
     async def grpc_over_in_process(self) -> float:
         """Return median latency over gRPC over that in this process."""
-        _, remote_s, _ = await self._loop(self.remote)
-        _, own_s, _ = await self._loop(by_engine(self.engine))
-        return statistics.median(remote_s) / statistics.median(own_s)
+        run = here(by_engine(self.engine))
+        (found,) = await latency_rounds(run, self.remote, self.requests, IN_FLIGHT, 1)
+        return found["median_latency_s"]["grpc"] / found["median_latency_s"]["engine"]
 
     async def load_over_limit(self) -> list[float]:
         """Return seconds of a plain copy over those of a load from host memory."""
@@ -118,8 +119,8 @@ class Contest:
             for limit_s, load_s in zip(found["limit_s"], found["load_s"], strict=True)
         ][1:]
 
-    async def _loop(self, serve: Serve) -> serving.Answers:
-        return await serving.closed_loop(serve, self.requests, IN_FLIGHT)
+    async def _loop(self, serve: Serve) -> Answers:
+        return await loops.closed_loop(serve, self.requests, IN_FLIGHT)
 
 
 def _half_width(shape: Shape) -> Shape:
@@ -175,12 +176,12 @@ async def _contest(engine: DiffusersEngine) -> AsyncIterator[Contest]:
     try:
         await engine.load(entry)
         loaded = await engine.thread.call(PipelineBackend, model, config)
-        async with node(model, settings.engine) as client:
+        async with node(model, settings.engine) as remote:
             pipeline = Pipeline(loaded, IN_FLIGHT, engine.thread)
-            contest = Contest(engine, pipeline, by_client(client), requests)
+            contest = Contest(engine, pipeline, remote, requests)
             short = [replace(job, num_steps=2) for job in requests]
-            for serve in (pipeline.one_by_one, contest.remote, by_engine(engine)):
-                await serving.closed_loop(serve, short, IN_FLIGHT)  # warms up
+            for run in (here(pipeline.one_by_one), remote.run, here(by_engine(engine))):
+                await run(loops.closed_loop, short, IN_FLIGHT)  # warms up
             yield contest
     finally:
         await engine.close()

@@ -1,16 +1,14 @@
 """Ways to serve one model, side by side in one run.
 
-Responsible for the requests, both loops, and stating what came of them. Not: serving (backends.py).
+Responsible for the requests and stating what came of them. Not: serving (backends.py, remote.py).
 """
 
-import asyncio
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,9 @@ from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job
 from edge_node.zoo import scenes
 from profiling.bench import results
-from profiling.bench.backends import Pipeline, Serve, by_client, by_engine, node, step_ends_s
+from profiling.bench.backends import Pipeline, bare_step_s, by_engine, node, step_ends_s
+from profiling.bench.loops import Answers, Run, closed_loop, here, poisson
+from profiling.bench.remote import latency_rounds
 from profiling.measure.prompts import Images
 from profiling.measure.subject import PipelineBackend
 from profiling.report import page
@@ -31,9 +31,12 @@ from protos import logs, manifest
 from protos.seeds import stream
 
 PIPELINE, PADDED, ENGINE, REMOTE = "pipeline", "padded batches", "engine", "engine over gRPC"
+ONNX_PIPELINE, ONNX_PADDED = "pipeline on ONNX Runtime", "padded on ONNX Runtime"
+SINGLE = 24
+"""Requests of a round with one in flight."""
 OVERHEAD_ROUNDS = 15
-Answers: TypeAlias = tuple[float, list[float], list[Images]]
-"""Throughput (1/s), and each request's latency (s) and image."""
+GRPC_ROUNDS = 7
+"""Of engine and engine over gRPC by turns, with fewer requests than the other rounds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +48,12 @@ class Serving:
           --model.width-px 512 --model.height-px 512             any model of a known family
 
     Backends: (a) a diffusers pipeline, one request after another; (b) the same pipeline on all that
-    wait, padded to the longest step count among them; (c) the edge node's engine in this process;
-    (d) the same engine behind gRPC, in a process of its own. All get the same requests: mixed step
-    counts, three of four with guidance. Closed loop (a fixed number in flight) and Poisson
-    arrivals. Rounds alternate between backends, so that a busy machine hits all of them alike.
+    wait, padded to the longest step count among them; where the engine runs nets in ONNX Runtime,
+    the same two with these nets in sessions of their own; (c) the edge node's engine in this
+    process; (d) the same engine behind gRPC, node and client in a process each. All get the same
+    requests: mixed step counts, three of four with guidance. Closed loop (a fixed number in flight) and
+    Poisson arrivals. Rounds alternate between backends, so that a busy machine hits all of them
+    alike; (c) and (d) also alternate in shorter rounds, with as many in flight and with one.
     Writes serving.json, serving.md and serving.png.
     """
 
@@ -105,39 +110,6 @@ def jobs(settings: Serving) -> list[Job]:
     ]
 
 
-async def closed_loop(serve: Serve, requests: Sequence[Job], in_flight: int) -> Answers:
-    """Serve a fixed number of requests at a time: one follows where another ends."""
-    left = iter(enumerate(requests))
-    images: list[Any] = [None] * len(requests)
-    latency_s = [0.0] * len(requests)
-
-    async def user() -> None:
-        for index, job in left:
-            began_s = time.perf_counter()
-            images[index] = await serve(job)
-            latency_s[index] = time.perf_counter() - began_s
-
-    began_s = time.perf_counter()
-    await asyncio.gather(*(user() for _ in range(in_flight)))
-    return len(requests) / (time.perf_counter() - began_s), latency_s, images
-
-
-async def poisson(serve: Serve, requests: Sequence[Job], gaps_s: Sequence[float]) -> Answers:
-    """Serve requests that come after these gaps, whether the earlier ones are done or not."""
-    loop = asyncio.get_running_loop()
-    began_s = loop.time()
-    arrivals_s = began_s + np.cumsum(gaps_s)
-
-    async def ask(job: Job, arrival_s: float) -> tuple[float, Images]:
-        await asyncio.sleep(arrival_s - loop.time())
-        image = await serve(job)
-        return loop.time() - arrival_s, image
-
-    answers = await asyncio.gather(*map(ask, requests, arrivals_s))
-    latency_s = [latency for latency, _ in answers]
-    return len(requests) / (loop.time() - began_s), latency_s, [image for _, image in answers]
-
-
 def similarity(images: Sequence[Images], reference: Sequence[Images]) -> list[float]:
     """Return each image's SSIM against its reference."""
 
@@ -155,20 +127,17 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
     requests = jobs(settings)
     (entry,) = Catalog([settings.model])
     await engine.load(entry)
-    config = replace(settings.engine, device="cuda" if engine.device_uuid else "cpu")
-    loaded = await engine.thread.call(PipelineBackend, settings.model, config)
-    pipeline = Pipeline(loaded, settings.in_flight, engine.thread)
-    async with node(settings.model, settings.engine) as client:
-        backends: dict[str, Serve] = {
-            PIPELINE: pipeline.one_by_one,
-            PADDED: pipeline.padded,
-            ENGINE: by_engine(engine),
-            REMOTE: by_client(client),
+    pipeline, pipelines = await _pipelines(settings, engine)
+    async with node(settings.model, settings.engine) as remote:
+        backends: dict[str, Run] = {
+            **pipelines,
+            ENGINE: here(by_engine(engine)),
+            REMOTE: remote.run,
         }
         _, single_s, _ = await closed_loop(pipeline.one_by_one, requests, 1)  # warms it up, too
         limits_s = [settings.slack * took_s for took_s in single_s]
-        for serve in backends.values():
-            await closed_loop(serve, requests[: settings.in_flight], settings.in_flight)
+        for run in backends.values():
+            await run(closed_loop, requests[: settings.in_flight], settings.in_flight)
 
         rounds: list[dict[str, Any]] = []
         images: dict[str, list[Images]] = {}
@@ -176,24 +145,34 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
         def note(name: str, loop: str, answers: Answers) -> None:
             throughput_hz, latency_s, made = answers
             measured = {"throughput_hz": throughput_hz, "latency_s": latency_s}
-            in_time_frac = float(np.mean(np.less_equal(latency_s, limits_s)))
+            in_time_frac = float(np.mean(np.less_equal(latency_s, limits_s[: len(latency_s)])))
             rounds.append(
                 {"contender": name, "loop": loop, **measured, "deadline_frac": in_time_frac}
             )
             images.setdefault(name, made)
-            sys.stderr.write(f"{loop:>8}  {name:<16} {throughput_hz:6.2f} images/s\n")
+            sys.stderr.write(f"{loop:>8}  {name:<24} {throughput_hz:6.2f} images/s\n")
 
         for _ in range(settings.rounds):
-            for name, serve in backends.items():
-                note(name, "closed", await closed_loop(serve, requests, settings.in_flight))
+            for name, run in backends.items():
+                note(name, "closed", await run(closed_loop, requests, settings.in_flight))
         reached_hz = [r["throughput_hz"] for r in rounds if r["contender"] == ENGINE]
+        for _ in range(settings.rounds):
+            for name, run in backends.items():
+                if name not in (PADDED, ONNX_PADDED):
+                    note(name, "single", await run(closed_loop, requests[:SINGLE], 1))
         rate_hz = settings.load_frac * statistics.median(reached_hz)
         rng = stream(settings.seed, "arrivals")
         for _ in range(settings.rounds):
             gaps_s = rng.exponential(1 / rate_hz, len(requests)).tolist()
-            for name, serve in backends.items():
-                note(name, "poisson", await poisson(serve, requests, gaps_s))
-        overhead = await overhead_ratios(engine, pipeline, requests[0], OVERHEAD_ROUNDS)
+            for name, run in backends.items():
+                note(name, "poisson", await run(poisson, requests, gaps_s))
+        grpc_rounds = {
+            loop: await latency_rounds(
+                backends[ENGINE], remote, requests[: 3 * in_flight + 5], in_flight, GRPC_ROUNDS
+            )
+            for loop, in_flight in (("closed_loop", settings.in_flight), ("one_at_a_time", 1))
+        }
+        overhead = await overhead_ratios(engine, requests[0], OVERHEAD_ROUNDS)
     await engine.close()
     ssim = {name: similarity(made, images[PIPELINE]) for name, made in images.items()}
     return {
@@ -204,17 +183,34 @@ async def compare(settings: Serving, engine: DiffusersEngine) -> dict[str, Any]:
         "rounds": rounds,
         "ssim_min": {name: min(values) for name, values in ssim.items()},
         "engine_step_over_bare_denoiser": overhead,
+        "grpc_rounds": grpc_rounds,
+        "grpc_latency_ratio": {
+            loop: [r["median_latency_s"]["grpc"] / r["median_latency_s"]["engine"] for r in rounds]
+            for loop, rounds in grpc_rounds.items()
+        },
     }
 
 
-async def overhead_ratios(
-    engine: DiffusersEngine, pipeline: Pipeline, job: Job, rounds: int
-) -> list[float]:
+async def _pipelines(settings: Serving, engine: DiffusersEngine) -> tuple[Pipeline, dict[str, Run]]:
+    """Return diffusers' pipeline, and all ways to serve by it: also with the engine's graphs."""
+    config = replace(settings.engine, device="cuda" if engine.device_uuid else "cpu")
+    model = settings.model
+    loaded = await engine.thread.call(PipelineBackend, model, config)
+    pipeline = Pipeline(loaded, settings.in_flight, engine.thread)
+    ways = {PIPELINE: here(pipeline.one_by_one), PADDED: here(pipeline.padded)}
+    if graphs := engine.model(model.model_id).family.graphs:
+        exported = await engine.thread.call(PipelineBackend, model, config, graphs)
+        onnx = Pipeline(exported, settings.in_flight, engine.thread)
+        ways |= {ONNX_PIPELINE: here(onnx.one_by_one), ONNX_PADDED: here(onnx.padded)}
+    return pipeline, ways
+
+
+async def overhead_ratios(engine: DiffusersEngine, job: Job, rounds: int) -> list[float]:
     """Return the engine's seconds a step over a bare denoiser call's, one request at a time."""
     long = replace(job, num_steps=50)
     ratios = []
     for _ in range(rounds + 1):
-        bare_s = await engine.thread.call(pipeline.bare_step_s, long)
+        bare_s = await engine.thread.call(bare_step_s, engine.model(job.model_id), long)
         ends_s = await step_ends_s(engine, long)
         ratios.append((ends_s[-1] - ends_s[0]) / (len(ends_s) - 1) / bare_s)
     return ratios[1:]  # the first one warms up
@@ -230,12 +226,23 @@ def table(record: dict[str, Any]) -> list[str]:
         "pipeline of the same round.",
         f"Closed loop, {settings['in_flight']} in flight:",
         _loop_table(record, "closed"),
+        f"One request at a time, {SINGLE} of them:",
+        _loop_table(record, "single"),
         f"Poisson arrivals, {record['poisson_rate_hz']:.2f} a second "
         f"({settings['load_frac']:.0%} of the engine's closed loop):",
         _loop_table(record, "poisson"),
         "A step of one request at a time takes the engine "
         f"{statistics.median(overhead):.3f} times a bare denoiser call "
         f"({min(overhead):.3f} to {max(overhead):.3f}, {len(overhead)} rounds).",
+        "Median latency over gRPC, times the engine's in process: "
+        + ", ".join(
+            f"{words} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            for words, ratios in (
+                (f"{settings['in_flight']} in flight", record["grpc_latency_ratio"]["closed_loop"]),
+                ("one at a time", record["grpc_latency_ratio"]["one_at_a_time"]),
+            )
+        )
+        + f"; {GRPC_ROUNDS} rounds.",
     ]
 
 
@@ -257,9 +264,9 @@ def _loop_table(record: dict[str, Any], loop: str) -> str:
 
 def draw(record: dict[str, Any], file: Path) -> None:
     """Draw the latencies of every backend as cumulative shares, a panel for each loop."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     for axes, loop in zip(figure.subplots(1, 2, sharey=True), ("closed", "poisson"), strict=True):
-        for name in (PIPELINE, PADDED, ENGINE, REMOTE):
+        for name in dict.fromkeys(r["contender"] for r in record["rounds"]):
             own = [r for r in record["rounds"] if (r["loop"], r["contender"]) == (loop, name)]
             latency_s = np.sort([s for r in own for s in r["latency_s"]])
             axes.plot(latency_s, np.arange(1, len(latency_s) + 1) / len(latency_s), label=name)

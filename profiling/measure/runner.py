@@ -155,6 +155,7 @@ def _load_repeatedly(path: Path, model: ModelConfig, subject: EngineBackend) -> 
     lines = []
     for repeat in range(grid.NUM_LOADS):
         resident_bytes, load_s = subject.load()
+        runtime = subject.runtime
         freed_bytes, evict_s = subject.evict()
         lines.append(
             samples.LoadSample(
@@ -165,6 +166,7 @@ def _load_repeatedly(path: Path, model: ModelConfig, subject: EngineBackend) -> 
                 evict_s=evict_s,
                 resident_bytes=resident_bytes,
                 freed_bytes=freed_bytes,
+                runtime=runtime,
             )
         )
     samples.append(path, lines)  # together: a continued run cannot measure a cold load later

@@ -4,7 +4,7 @@ Responsible for the link to what generates, and for what is timed. Not: how ofte
 when the pixels lie in host memory, so a device's queued work is waited for and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,8 +13,9 @@ import torch
 
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import families, samplers
-from edge_node.engine.diffusers_engine import DiffusersEngine
+from edge_node.engine.diffusers_engine import ALL_THREADS, DiffusersEngine
 from edge_node.engine.interface import Job, image_of, png
+from edge_node.engine.onnx_runtime.graph import Graph
 from edge_node.telemetry import TelemetryReader
 from profiling.measure import sources
 from profiling.measure.prompts import Images, Prompt
@@ -48,10 +49,15 @@ class EngineBackend:
         self._run(self._engine.close())
 
     def load(self) -> tuple[int, float]:
-        """Return the bytes of the loaded nets and the seconds of loading."""
-        begin = perf_counter()
+        """Return the bytes of the loaded nets and the seconds of loading, exports not counted."""
+        begin, export_s = perf_counter(), self._engine.export_s
         resident_bytes = self._run(self._engine.load(self._entry))
-        return resident_bytes, perf_counter() - begin
+        return resident_bytes, perf_counter() - begin - (self._engine.export_s - export_s)
+
+    @property
+    def runtime(self) -> str:
+        """What the loaded denoiser runs in."""
+        return self._engine.model(self._model.model_id).family.runtime
 
     def evict(self) -> tuple[int, float]:
         """Return the bytes that came back and the seconds of evicting."""
@@ -87,13 +93,27 @@ class EngineBackend:
 class PipelineBackend:
     """One model as a plain diffusers pipeline, for many images at once."""
 
-    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
-        """Load the model; the device must be named, not "auto"."""
+    def __init__(
+        self, model: ModelConfig, engine: EngineConfig, graphs: Mapping[str, Graph] | None = None
+    ) -> None:
+        """Load the model; the device must be named, not "auto".
+
+        Args:
+            model: what is loaded.
+            engine: device, precision and threads.
+            graphs: exported nets by part, to run in ONNX Runtime with its own settings.
+        """
         self._model = model
+        all_threads = engine.num_threads or ALL_THREADS
+        self._num_threads = 1 if graphs else all_threads  # beside ONNX Runtime's: its best
         dtype = getattr(torch, engine.dtype)
         self.pipeline = families.load(sources.entry(model), dtype, engine.device)
+        family = families.adapt(self.pipeline)
+        for part, graph in (graphs or {}).items():
+            family.run_in_onnx(part, graph, all_threads)
+            getattr(self.pipeline, part).settings = {}
         if engine.is_compiled:
-            families.adapt(self.pipeline).compile()
+            family.compile()
         if model.scheduler:
             self.pipeline.scheduler = samplers.make(model.scheduler, self.pipeline.scheduler)
 
@@ -111,12 +131,17 @@ class PipelineBackend:
         self, texts: Sequence[str], seeds: Sequence[int], num_steps: int, guidance_scale: float
     ) -> Images:
         """Return images [n, h, w, 3] of one call of the pipeline."""
-        return families.generated(
-            self.pipeline,
-            texts,
-            seeds,
-            num_inference_steps=num_steps,
-            guidance_scale=guidance_scale,
-            height=self._model.height_px,
-            width=self._model.width_px,
-        )
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._num_threads)  # an engine in this thread may keep to one
+        try:
+            return families.generated(
+                self.pipeline,
+                texts,
+                seeds,
+                num_inference_steps=num_steps,
+                guidance_scale=guidance_scale,
+                height=self._model.height_px,
+                width=self._model.width_px,
+            )
+        finally:
+            torch.set_num_threads(before)

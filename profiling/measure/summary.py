@@ -97,6 +97,7 @@ def _model_profile(
         ),
         exact_frac=_exact_frac(images, steps),
         energy_j=float(np.median(joules)) if joules else None,
+        runtime=loads[0].runtime,
     )
 
 

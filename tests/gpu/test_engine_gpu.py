@@ -1,6 +1,7 @@
 """Serving on a real GPU: the pipelines' images at every precision, energy that is counted."""
 
 import asyncio
+import math
 
 import numpy as np
 import pytest
@@ -10,10 +11,15 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edge_node.catalog import ZOO, Catalog
 from edge_node.config import EngineConfig, ModelConfig
+from edge_node.engine.denoising import texts_of
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.interface import image_of
+from edge_node.engine.interface import ImageDone, image_of
+from edge_node.engine.step_batcher import Stage, StepBatcher
+from edge_node.engine.stepping.clock import clock_of
+from edge_node.engine.stepping.turns import TurnRequest, Turns
 from edge_node.telemetry import TelemetryReader
 from edge_node.zoo.evaluate import generate
+from tests.fake_family import FakeFamily, fake_model
 from tests.fakes import job
 
 pytestmark = pytest.mark.gpu
@@ -75,6 +81,52 @@ def test_compiled_denoisers_draw_the_same_images():
     compiled = served("scene-base", jobs, is_compiled=True)
 
     assert all(ssim(*pair) >= 0.99 for pair in zip(plain, compiled, strict=True))
+
+
+def steps_of_a_mixed_batch(device: str) -> list[torch.Tensor]:
+    """Return the images of requests that join at different steps, by a family without nets."""
+    pixels = {}
+
+    def listen(told):
+        for request, event in told:
+            if isinstance(event, ImageDone):
+                pixels[request.job.seed] = torch.from_numpy(event.pixels.copy()).int()
+
+    batcher = StepBatcher()
+    models = {"m": fake_model(FakeFamily(device=device))}
+    limits = {"m": {Stage.TEXT: 4, Stage.STEP: 8, Stage.IMAGE: 2}}
+    where = torch.device(device)
+    turns = Turns(where, clock_of(where), batcher, models, limits, listen)
+    for seed in range(12):
+        scheduler = ("ddim", "euler_ancestral", "dpmpp_2m")[seed % 3]
+        one = job(seed, "m", num_steps=5 + seed, scheduler=scheduler, guidance_scale=1.0 + seed % 2)
+        turns.join(
+            TurnRequest(
+                model_id="m",
+                batch_size=1 + seed % 2,
+                num_steps=one.num_steps,
+                deadline_s=math.inf,
+                job=one,
+                texts=texts_of(models["m"].family, one),
+            )
+        )
+        turns.turn()
+    while turns.turn():
+        pass
+    return [pixels[seed] for seed in range(12)]
+
+
+def test_no_step_waits_for_the_device_but_by_its_clock():
+    expected = steps_of_a_mixed_batch("cpu")
+    steps_of_a_mixed_batch("cuda")  # the first calls build kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = steps_of_a_mixed_batch("cuda")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() <= 1
 
 
 def test_energy_and_memory_are_read_from_the_device():

@@ -19,7 +19,7 @@ from PIL import Image
 from edge_node.zoo import autoencoder, denoiser, text
 from protos import errors
 from protos.clients import EdgeNodeClient
-from protos.messages import GenerateRequest, ImageChunk, Progress
+from protos.messages import Accepted, GenerateRequest, ImageChunk, Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -173,9 +173,9 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(model_root, tmp_path)
             )
             image = bytearray()
             async for event in client.generate(running):
-                if isinstance(event, Progress) and event.step == 2:
+                if isinstance(event, Accepted):
                     process.send_signal(signal.SIGTERM)
-                if isinstance(event, Progress) and event.step == 30:
+                if isinstance(event, Progress) and event.step == 60:
                     with pytest.raises(errors.NodeDownError, match="draining"):
                         await image_of(
                             client,

@@ -131,6 +131,17 @@ def test_who_is_cancelled_while_joining_leaves_no_seat_behind(model_root):
     run(model_root, scenario)
 
 
+def test_an_evicted_model_keeps_no_encoded_texts(model_root):
+    async def scenario(engine, _):
+        model = engine._models["tiny"]
+        await pixels(engine, job(0, prompt="green"))
+        assert set(model.texts) >= {"", "green"}
+        await engine.evict("tiny")
+        assert not list(model.texts)
+
+    run(model_root, scenario)
+
+
 def test_a_model_that_is_not_loaded_is_named(model_root):
     async def scenario(engine, _):
         with pytest.raises(NotResidentError, match="'other'"):

@@ -12,6 +12,7 @@ from edge_node.config import SAMPLERS, EngineConfig, ModelConfig
 from edge_node.engine import denoising, families, samplers
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import ImageDone, Job, Started, StepDone
+from edge_node.engine.stepping.batch import Batch
 from protos.errors import InvalidRequestError
 from tests import fakes, tiny_models
 
@@ -75,11 +76,12 @@ def test_a_mixed_batch_ends_at_the_latents_that_diffusers_ends_at(pipelines, nam
     model = denoising.Model(families.adapt(pipeline), OWN[name])
     jobs = [job(index) for index in range(4)]
 
-    batch = denoising.start(model, jobs)
-    while active := [one for one in batch if not one.is_finished]:
-        denoising.advance(model.family, active)
+    started = denoising.start(model, jobs)
+    batch = Batch(model.family)
+    while active := [one for one in started if not one.is_finished]:
+        batch.advance(active)
 
-    for one in batch:
+    for one in started:
         expected = alone(pipeline, one.job, "latent")
         torch.testing.assert_close(one.latent, expected, atol=1e-4, rtol=1e-4)
 
@@ -91,11 +93,12 @@ def test_samplers_mix_in_one_batch(pipelines, scheduler):
     jobs = [job(0), job(1, scheduler=scheduler), job(2, scheduler=scheduler, num_steps=6)]
 
     with torch.inference_mode():
-        batch = denoising.start(model, jobs)
-        while active := [one for one in batch if not one.is_finished]:
-            denoising.advance(model.family, active)
+        started = denoising.start(model, jobs)
+        batch = Batch(model.family)
+        while active := [one for one in started if not one.is_finished]:
+            batch.advance(active)
 
-    for one in batch:
+    for one in started:
         expected = alone(pipeline, one.job, "latent")
         torch.testing.assert_close(one.latent, expected, atol=1e-4, rtol=1e-4)
 
@@ -128,6 +131,7 @@ def test_all_families_at_once_make_the_images_of_their_pipelines(pipelines, cata
         engine = DiffusersEngine(EngineConfig(device="cpu", max_batch_size=5))
         for entry in catalog:
             await engine.load(entry)
+            assert engine.model(entry.model_id).family.runtime == "onnxruntime"
         images = await asyncio.gather(*(image_of(engine, one) for one in jobs))
         await engine.close()
         return images

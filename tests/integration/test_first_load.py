@@ -12,6 +12,7 @@ from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine import batch_limit
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import StepDone, image_of
+from edge_node.engine.step_batcher import Stage
 from protos.errors import ModelLoadError
 from tests.fakes import job
 
@@ -60,8 +61,9 @@ def test_other_models_take_their_steps_between_the_calls_that_measure_one(entry,
 
         async def watch():
             nonlocal num_steps
-            async for event in engine.generate(job(num_steps=1000)):
-                num_steps += isinstance(event, StepDone)
+            while True:
+                async for event in engine.generate(job(num_steps=1000)):
+                    num_steps += isinstance(event, StepDone)
 
         serving = asyncio.create_task(watch())
         while not num_steps:
@@ -85,7 +87,7 @@ def test_out_of_memory_in_measuring_is_the_limit(entry, calls):
         calls.before = full
         await engine.load(entry("tiny"))
         images = await asyncio.gather(*(image_of(engine, job(index)) for index in range(4)))
-        return engine._batch_limits["tiny"], images
+        return engine._limits["tiny"][Stage.STEP], images
 
     limit, images = run(scenario)
     assert 1 <= limit <= 4

@@ -31,9 +31,10 @@ def catalog(root: Path) -> Catalog:
     return Catalog(models, [root])
 
 
-def run(scenario, dtype: str = "float32"):
+def run(scenario, dtype: str = "float32", runtime: str = "auto"):
     async def whole():
-        engine = DiffusersEngine(EngineConfig(device="cpu", dtype=dtype, max_batch_size=8))
+        config = EngineConfig(device="cpu", dtype=dtype, max_batch_size=8, runtime=runtime)
+        engine = DiffusersEngine(config)
         try:
             return await scenario(engine)
         finally:
@@ -77,7 +78,7 @@ def test_every_load_gives_the_weights_that_diffusers_reads_and_counts_their_byte
         sizes += [await engine.stage(entry), await loaded()]  # then from the host copy
         return sizes
 
-    sizes = run(scenario, dtype)
+    sizes = run(scenario, dtype, "torch")
     num_bytes = sum(tensor.nbytes for tensor in expected.values())
     assert len(set(sizes)) == 1
     assert num_bytes <= sizes[0] < num_bytes + 64 * len(expected)  # alignment

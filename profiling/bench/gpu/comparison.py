@@ -13,10 +13,11 @@ import numpy as np
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job
-from profiling.bench import serving
-from profiling.bench.backends import Pipeline, Serve, by_engine
+from profiling.bench import loops, serving
+from profiling.bench.backends import Pipeline, by_engine
 from profiling.bench.gpu.models import entry_of, on_engine
 from profiling.bench.gpu.stages import is_full
+from profiling.bench.loops import Serve
 from profiling.bench.serving import ENGINE, PADDED, PIPELINE, Serving
 from profiling.measure.prompts import Images
 from profiling.measure.subject import PipelineBackend
@@ -63,10 +64,10 @@ def compare(model: ModelConfig, chosen: Settings) -> dict[str, Any]:
         images: dict[str, list[Images]] = {}
         short = [replace(job, num_steps=2) for job in requests[: settings.in_flight]]
         for serve in backends.values():  # warms up
-            await serving.closed_loop(serve, short, settings.in_flight)
+            await loops.closed_loop(serve, short, settings.in_flight)
         for _ in range(settings.rounds):
             for name, serve in backends.items():
-                loop = await serving.closed_loop(serve, requests, settings.in_flight)
+                loop = await loops.closed_loop(serve, requests, settings.in_flight)
                 throughput_hz, latency_s, made = loop
                 rounds.append(
                     {"backend": name, "throughput_hz": throughput_hz, "latency_s": latency_s}

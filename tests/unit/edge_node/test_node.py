@@ -4,10 +4,12 @@ import hashlib
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from edge_node.config import CacheConfig, LimitsConfig
+from edge_node.engine.interface import image_of
 from protos.config import BackhaulConfig
 from protos.errors import (
     DuplicateRequestError,
@@ -45,6 +47,20 @@ def test_a_request_is_accepted_then_steps_then_bytes_then_done():
         assert Image.open(io.BytesIO(data)).size == (64, 64)
         assert done.timings.backhaul_s == done.timings.load_s == 0
         assert node.status().num_active == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("size_px", [64, 256])
+def test_an_image_arrives_whole_whether_it_is_encoded_here_or_in_a_thread(size_px):
+    async def scenario():
+        models = (fakes.model("a", width_px=size_px, height_px=size_px),)
+        node, engine = fakes.node(replace(fakes.config(), models=models))
+        await node.cache.load("a")
+        events = await events_of(node, request())
+        data = b"".join(event.data for event in events if isinstance(event, ImageChunk))
+        expected = await image_of(engine, fakes.job(5, "a", width_px=size_px, height_px=size_px))
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), expected.pixels)
 
     asyncio.run(scenario())
 

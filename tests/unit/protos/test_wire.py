@@ -1,5 +1,8 @@
 import subprocess
 import sys
+import typing
+from dataclasses import is_dataclass
+from enum import Enum
 
 import pytest
 from hypothesis import given
@@ -65,9 +68,78 @@ STATUSES = st.builds(
 )
 
 
+PROTOS = {
+    messages.ModelInfo: edge_node_pb2.ModelInfo,
+    messages.CacheChange: edge_node_pb2.SetCacheResponse,
+    messages.Eviction: edge_node_pb2.EvictModelResponse,
+    messages.GenerateRequest: edge_node_pb2.GenerateRequest,
+    messages.Accepted: edge_node_pb2.Accepted,
+    messages.Progress: edge_node_pb2.Progress,
+    messages.ImageChunk: edge_node_pb2.ImageChunk,
+    messages.Timings: edge_node_pb2.Timings,
+    messages.Done: edge_node_pb2.Done,
+    messages.Telemetry: edge_node_pb2.Telemetry,
+    messages.NodeStatus: edge_node_pb2.GetStatusResponse,
+    messages.Submission: controller_pb2.SubmitRequest,
+    messages.Queued: controller_pb2.Queued,
+    messages.Grant: controller_pb2.Grant,
+    messages.Rejection: controller_pb2.Rejection,
+    messages.Outcome: controller_pb2.ReportOutcomeRequest,
+    messages.NodeSummary: controller_pb2.NodeSummary,
+    messages.RunStatus: controller_pb2.GetRunStatusResponse,
+}
+SCALARS = {
+    str: IDS,
+    bytes: st.binary(max_size=20),
+    bool: st.booleans(),
+    int: st.integers(0, 2**31 - 1),
+    float: st.floats(allow_nan=False),
+}
+
+
+def values(hint):
+    """Values of a field's type, as messages.py annotates it."""
+    if hint in SCALARS:
+        return SCALARS[hint]
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if arguments:
+        return st.none() | values(arguments[0])
+    return st.sampled_from(hint) if issubclass(hint, Enum) else built(hint)
+
+
+def built(cls):
+    hints = typing.get_type_hints(cls)
+    return st.builds(cls, **{name: values(hint) for name, hint in hints.items()})
+
+
 def through(message, proto_class):
     proto = proto_class.FromString(wire.to_proto(message, proto_class).SerializeToString())
     return wire.from_proto(proto, type(message))
+
+
+def test_the_table_of_messages_is_whole():
+    assert set(PROTOS) == {cls for cls in vars(messages).values() if is_dataclass(cls)}
+
+
+@pytest.mark.parametrize("cls", PROTOS)
+def test_every_message_survives_the_wire(cls):
+    @given(built(cls))
+    def survives(message):
+        assert through(message, PROTOS[cls]) == message
+
+    survives()
+
+
+def test_every_event_survives_the_wire():
+    @given(st.one_of(map(built, messages.GENERATE_EVENTS.values())))
+    def survives(event):
+        packed = wire.pack_event(event, edge_node_pb2.GenerateResponse, messages.GENERATE_EVENTS)
+        sent = edge_node_pb2.GenerateResponse.FromString(packed.SerializeToString())
+        assert wire.unpack_event(sent, messages.GENERATE_EVENTS) == event
+
+    survives()
 
 
 @given(REQUESTS)

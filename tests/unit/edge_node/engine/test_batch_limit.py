@@ -62,3 +62,28 @@ def test_a_model_whose_calls_take_seconds_is_called_twice():
     device = Device(lambda _: 9.0)
     assert measured(device) == 1
     assert device.asked == [1, 1]
+
+
+def within(limit_s, device, most):
+    return asyncio.run(batch_limit.within(limit_s, device, most))
+
+
+def test_a_call_of_texts_or_images_takes_no_longer_than_a_step():
+    assert within(0.024, Device(lambda n: 0.01 * n), 4) == 2
+    assert within(0.024, Device(lambda n: 0.005 * n), 4) == 4
+    assert within(1.0, Device(lambda n: 0.001 * n), 16) == 16  # and no larger one is tried
+
+
+def test_one_text_or_image_is_taken_however_long_it_is():
+    device = Device(lambda n: 9.0 * n)
+    assert within(0.024, device, 16) == 1
+    assert device.asked == [1]  # a long call is not repeated, and two would be longer
+
+
+def test_what_a_first_call_allocates_does_not_count():
+    assert within(0.024, Device(lambda n: 0.01 * n, disturbed=[0, 2]), 4) == 2
+
+
+def test_calls_that_memory_is_too_small_for_are_not_taken():
+    assert within(1.0, Device(lambda n: 0.001 * n, most=2), 16) == 2
+    assert within(1.0, Device(lambda n: 0.001 * n, most=0), 16) == 1

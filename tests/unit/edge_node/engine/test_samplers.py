@@ -56,17 +56,22 @@ def by_diffusers(name: str, own_scheduler, num_steps: int):
     return latents
 
 
+def columns(coefficients: torch.Tensor):
+    """Return coefficients [n, 7] as a step takes them."""
+    return coefficients[..., None, None, None].unbind(1)
+
+
 def by_table(table: samplers.SamplerTable, seed: int):
     generator = torch.Generator().manual_seed(seed)
     latents = torch.randn(SHAPE, generator=generator) * table.init_scale
-    before = torch.zeros_like(latents)
+    clean = torch.zeros_like(latents)
     for step in range(table.num_steps):
-        own = table.coefficients[step : step + 1]
-        out = denoise(latents * own[:, -1], table.timesteps[step])
-        noise = torch.zeros(())
+        own = columns(table.coefficients[step : step + 1])
+        out = denoise(latents * own[samplers.IN_SCALE], table.timesteps[step])
+        noise = None
         if table.draws_noise[step]:
             noise = torch.randn(SHAPE, generator=generator)
-        latents, before = samplers.advance(latents, out, before, noise, own)
+        samplers.advance(latents, clean, out, noise, own)
     return latents
 
 
@@ -111,17 +116,15 @@ def test_requests_with_different_samplers_share_a_step():
     coefficients = torch.stack(
         [table.coefficients[step] for table, step in zip(tables, (0, 11, 4), strict=True)]
     )
-    x, out, before, noise = torch.randn(
-        4, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0)
-    )
+    tensors = torch.randn(4, 3, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
+    together, alone = tensors.clone(), tensors.clone()
 
-    together, clean = samplers.advance(x, out, before, noise, coefficients)
+    samplers.advance(*together, columns(coefficients))
 
     for i in range(3):
-        one = [t[i : i + 1] for t in (x, out, before, noise, coefficients)]
-        alone, alone_clean = samplers.advance(*one)
-        torch.testing.assert_close(together[i : i + 1], alone, atol=0, rtol=0)
-        torch.testing.assert_close(clean[i : i + 1], alone_clean, atol=0, rtol=0)
+        samplers.advance(*alone[:, i : i + 1], columns(coefficients[i : i + 1]))
+    torch.testing.assert_close(together, alone, atol=0, rtol=0)
+    assert not torch.equal(together[:2], tensors[:2])
 
 
 def test_the_estimate_of_each_prediction_type_recovers_the_clean_latent():
@@ -145,8 +148,8 @@ def test_one_ddim_step_from_pure_noise_is_the_estimate():
     x0 = (x - (1 - bar) ** 0.5 * eps) / bar**0.5
     expected = final**0.5 * x0 + (1 - final) ** 0.5 * eps
 
-    tensors = [torch.full((1, 1, 1, 1), value) for value in (x, eps, 0.0, 0.0)]
-    found, clean = samplers.advance(*tensors, table.coefficients)
+    found, clean, out = (torch.full((1, 1, 1, 1), value) for value in (x, 0.0, eps))
+    samplers.advance(found, clean, out, None, columns(table.coefficients))
     assert clean.item() == pytest.approx(x0, rel=1e-5)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 

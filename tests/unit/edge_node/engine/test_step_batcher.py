@@ -1,6 +1,6 @@
 import math
 
-from edge_node.engine.step_batcher import MAX_PASSED, BatchRequest, StepBatcher
+from edge_node.engine.step_batcher import MAX_PASSED, BatchRequest, Stage, StepBatcher
 
 
 def request(model_id="m", size=1, steps=10, deadline_s=math.inf) -> BatchRequest:
@@ -75,3 +75,25 @@ def test_leaving_twice_is_no_harm_and_the_last_one_out_ends_the_model():
     batcher.leave(one)
     assert not list(batcher)
     assert batcher.next_model() is None
+
+
+def test_texts_and_images_share_calls_of_their_own_and_take_no_place_in_a_step():
+    encoding, more, last = (request(size=2) for _ in range(3))
+    for one, num_texts in ((encoding, 2), (more, 1), (last, 2)):
+        one.stage, one.num_texts = Stage.TEXT, num_texts
+    stepping, decoding = request(size=2), request(size=2)
+    decoding.stage = Stage.IMAGE
+    batcher = joined(encoding, decoding, more, stepping, last)
+
+    assert batcher.next_turn("m", 3, Stage.TEXT) == [encoding, more]
+    assert batcher.next_turn("m", 8) == [stepping]
+    assert batcher.next_turn("m", 1, Stage.IMAGE) == [decoding]
+    assert [one.num_passed for one in (encoding, last, stepping)] == [0, 1, 0]
+
+
+def test_device_time_of_a_model_whose_requests_have_all_left_is_nobodys():
+    one = request()
+    batcher = joined(one)
+    batcher.leave(one)
+    batcher.charge("m", 1.0)
+    assert batcher.next_turn("m", 1) == []

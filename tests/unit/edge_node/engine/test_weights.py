@@ -63,16 +63,18 @@ def test_what_is_taken_is_read_again_and_installed(tmp_path, dtype):
     # 9 + 24 floats, 1000 halves, an int64; each rounded up to 64 bytes
     assert weights.num_bytes == 64 + 128 + 2048 + 64
 
-    taken = weights.take()
+    weights.take(weights.home)
     assert weights.is_readable  # the count, 8 of 2304 bytes, is kept in memory
-    weights.install(taken)
+    weights.install(weights.home)
     assert same(values(net), before)
     assert net.kernel.stride() == stride
     assert net.first.weight is net.second.weight
     assert all(t.data_ptr() % ALIGNMENT_BYTES == 0 for t in (net.first.weight, net.rest))
     weights.install(None)
     assert net.rest.numel() == net.count.numel() == 0
-    weights.install(weights.read())
+    other = blank(weights.num_bytes)
+    weights.read(other)
+    weights.install(other)
     assert same(values(net), before)
 
 
@@ -81,21 +83,21 @@ def test_files_with_other_values_are_not_read_again(tmp_path):
     with torch.no_grad():
         net.rest += 1
     weights = Weights(Pipeline(unet=net))
-    weights.take()
+    weights.take(weights.home)
     assert not weights.is_readable
 
 
 def test_files_of_another_shape_or_without_a_tensor_are_refused(tmp_path):
     net = saved(tmp_path / "unet")
     weights = Weights(Pipeline(unet=net))
-    weights.take()
+    weights.take(weights.home)
     state = {"second.weight": torch.zeros(3, 3), "kernel": torch.zeros(2, 3, 2, 2)}
     save_file(state | {"rest": torch.zeros(10)}, tmp_path / "unet" / "x.safetensors")
     with pytest.raises(ValueError, match=r"unet.rest: \(1000,\) expected, \(10,\) found"):
-        weights.read()
+        weights.read(weights.home)
     save_file(state, tmp_path / "unet" / "x.safetensors")
     with pytest.raises(ValueError, match=r"its files lack unet.rest"):
-        weights.read()
+        weights.read(weights.home)
 
 
 def test_a_file_that_ends_too_early_is_named(tmp_path):
