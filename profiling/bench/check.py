@@ -36,7 +36,8 @@ ROUNDS = 5
 """Of each pair; a median of five stands two disturbed ones."""
 ENOUGH_S = 30.0
 """No further round of a ratio after this: on a busy machine a round may take a minute."""
-LOADS = 9
+LOADS = 15
+"""Of which the first takes new memory, and some others meet the system at work."""
 MOST_BUSY_FRAC = 0.25
 """Ratios of a machine that others keep busier than this are no standard."""
 
@@ -116,7 +117,7 @@ class Contest:
         return [
             limit_s / load_s
             for limit_s, load_s in zip(found["limit_s"], found["load_s"], strict=True)
-        ][1:]  # the first one warms up
+        ][1:]
 
     async def _loop(self, serve: Serve) -> Answers:
         return await loops.closed_loop(serve, self.requests, IN_FLIGHT)

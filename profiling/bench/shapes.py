@@ -67,7 +67,7 @@ def build(
 ) -> Any:
     """Return a pipeline with random weights, the same ones each time on a kind of device.
 
-    Not while an engine runs: building patches torch process-wide.
+    Where an engine runs, in its device thread: building patches torch process-wide.
     """
     generator = torch.Generator(device).manual_seed(0)
     parts: dict[str, Any] = {}

@@ -24,16 +24,26 @@ class SlowPipeline:
         return IMAGE
 
 
-def contest(remote_s: float) -> Contest:
+class SlowDoor:
+    """Serves as the engine does, later."""
+
+    def __init__(self, engine: fakes.FakeEngine, late_s: float) -> None:
+        self.engine = engine
+        self.late_s = late_s
+
+    async def run_timed(self, loop, *args):
+        async def serve(job):
+            await asyncio.sleep(self.late_s)
+            return await by_engine(self.engine)(job)
+
+        return await loop(serve, *args), {}
+
+
+def contest(late_s: float) -> Contest:
     engine = fakes.FakeEngine({"tiny": 1})
     engine.resident.add("tiny")
-
-    async def remote(job):
-        await asyncio.sleep(remote_s)
-        return await by_engine(engine)(job)
-
     requests = [fakes.job(seed) for seed in range(4)]
-    return Contest(engine, SlowPipeline(0.05), remote, requests)
+    return Contest(engine, SlowPipeline(0.05), SlowDoor(engine, late_s), requests)
 
 
 def test_a_faster_engine_is_a_ratio_over_1():
