@@ -120,6 +120,10 @@ class DiffusersEngine:
         """Export a model's nets for ONNX Runtime where that has not been done on this machine."""
         await self._loader.prepare(entry)
 
+    def files(self, model_id: str) -> list[Path]:
+        """Return the files that a load reads of a model that was loaded before."""
+        return self._loader.files(model_id)
+
     def model(self, model_id: str) -> Model:
         """Return a loaded model, for those who compute with it in the device thread."""
         return self._models[model_id]

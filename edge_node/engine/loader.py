@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -86,6 +87,10 @@ class Loader:
     def export_s(self) -> float:
         """Seconds that loads have spent on exports so far."""
         return self._graphs.export_s if self._graphs else 0.0
+
+    def files(self, model_id: str) -> list[Path]:
+        """Return the files that a load of a model, once built, reads."""
+        return self._shelf[model_id].weights.files
 
     async def prepare(self, entry: Entry) -> None:
         """Have what a model's first load ever would export made now; nothing where it is kept.

@@ -105,6 +105,11 @@ class Weights:
         """
         return blank(self.num_bytes)
 
+    @property
+    def files(self) -> list[Path]:
+        """What ``read`` reads."""
+        return sorted({one.file for one in self._stored().values()})
+
     def take(self, block: Tensor) -> None:
         """Move the tensors that the nets were built with into a block, and compare the files."""
         files = self._stored()

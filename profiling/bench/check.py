@@ -113,7 +113,9 @@ class Contest:
             shape = _half_width(SD15_DENOISER)
             await self.engine.thread.call(shapes.write, shape, Path(folder))
             (entry,) = Catalog([shape.model(Path(folder))], [Path(folder)])
-            found = await loading.host_to_device(self.engine, entry, LOADS)
+            engine = DiffusersEngine(EngineConfig(graph_folder=str(Path(folder) / "graphs")))
+            found = await loading.host_to_device(engine, entry, LOADS)
+            await engine.close()
         return [
             limit_s / load_s
             for limit_s, load_s in zip(found["limit_s"], found["load_s"], strict=True)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,15 @@ class Loading:
             if self.full_size:
                 shapes.write(shapes.SD15_DENOISER, Path(folder) / "full-size")
                 models.append(ModelConfig(model_id="full-size", source="folder:full-size"))
-            record = asyncio.run(self._measure(list(Catalog(models, [Path(folder)]))))
+            # What is exported of a model that is gone afterwards goes with it.
+            engine = DiffusersEngine(
+                replace(self.engine, graph_folder=str(Path(folder) / "graphs"))
+            )
+            record = asyncio.run(self._measure(engine, list(Catalog(models, [Path(folder)]))))
         results.write(self.out, "loading", record, table(record))
         return 0
 
-    async def _measure(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        engine = DiffusersEngine(self.engine)
+    async def _measure(self, engine: DiffusersEngine, entries: Sequence[Entry]) -> dict[str, Any]:
         measured: list[dict[str, Any]] = []
         for entry in entries:
             measured += await rates(engine, entry, self.repeats)
@@ -101,7 +104,7 @@ async def rates(engine: DiffusersEngine, entry: Entry, repeats: int) -> list[dic
     """
     await engine.load(entry)  # builds the nets
     await engine.evict(entry.model_id)
-    files = sorted(Path(entry.location).rglob("*.safetensors"))
+    files = engine.files(entry.model_id)
     target = memoryview(bytearray(max(file.stat().st_size for file in files)))
     num_bytes = sum(file.stat().st_size for file in files)
     result: list[dict[str, Any]] = []

@@ -27,6 +27,7 @@ from onnx.external_data_helper import set_external_data
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from edge_node.engine.memory import release
 from edge_node.engine.onnx_runtime.graph import DOUBLINGS, Answer, Graph, Request, Source
 from edge_node.engine.onnx_runtime.nets import OnnxNet
 
@@ -37,6 +38,8 @@ _LEAST_BYTES = 256
 IDLE_S = 20.0
 """What a node loads at once is exported by one process, whose start takes some seconds."""
 _MOST_CHARS = 500
+_SMALL = 2 * DOUBLINGS
+"""A latent's sides while it is traced and compared, at most, and what they leave over."""
 _OTHER = DOUBLINGS
 """Added to a latent's size for shapes that the graph must also take."""
 
@@ -81,12 +84,20 @@ def export(source: Source, scratch: Path) -> None:
         folder.mkdir()
     _trace(flat, names, _inputs(source, 2, wider=_OTHER), raw / "graph.onnx")
     _drop_squeezes(raw / "graph.onnx")
+    _free()
     _optimise(raw / "graph.onnx", optimised / "graph.onnx")
     shutil.rmtree(raw)  # each holds all weights
+    _free()
     graph = _split(optimised / "graph.onnx", final, names)
     shutil.rmtree(optimised)
+    _free()
     _compare(flat, OnnxNet(graph, net, 1), source, names)
     graph.complete()
+
+
+def _free() -> None:
+    """Give back what a stage held: each holds all weights several times."""
+    release(torch.device("cpu"))
 
 
 @torch.inference_mode()
@@ -161,7 +172,8 @@ def _split(optimised: Path, folder: Path, names: Sequence[str]) -> Graph:
 def _inputs(source: Source, batch_size: int, *, higher: int = 0, wider: int = 0) -> list[Tensor]:
     """Return random inputs of a batch, its latents so much larger."""
     generator = torch.Generator().manual_seed(batch_size)
-    channels, height, width = source.latent
+    channels, *size = source.latent
+    height, width = (min(side, _SMALL + side % DOUBLINGS) for side in size)  # as well, and soon
     shape = (batch_size, channels, height + higher, width + wider)
     drawn = [torch.randn(shape, generator=generator)]
     if not source.is_decoder:

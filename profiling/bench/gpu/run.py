@@ -80,6 +80,7 @@ class Gpu:
         engine = EngineConfig(
             device=device,
             dtype="float32" if device == "cpu" else "float16",
+            runtime="torch",  # a GPU's
             num_threads=int(self.tiny),  # more would wait for each other
         )
         subject = Subject(
