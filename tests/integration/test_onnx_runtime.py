@@ -212,7 +212,7 @@ def test_an_export_that_is_killed_leaves_torch_and_no_file(entry, torch_image, t
 
     with caplog.at_level("WARNING"):
         image = run(scenario, config(folder))
-    assert np.array_equal(image, torch_image)
+    assert is_alike(image, torch_image)
     assert not kept(folder)
     said = [line for line in caplog.messages if "runs in torch, not in ONNX Runtime" in line]
     assert len(said) == 2
@@ -232,7 +232,7 @@ def test_a_disk_without_room_leaves_torch_and_no_file(entry, torch_image, tmp_pa
 
     with caplog.at_level("WARNING"):
         image = run(scenario, config(folder))
-    assert np.array_equal(image, torch_image)
+    assert is_alike(image, torch_image)
     assert not kept(folder)
     assert "runs in torch, not in ONNX Runtime" in caplog.text
 
@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written_leaves_torch(entry, torch_image, tmp_pa
 
     with caplog.at_level("WARNING"):
         image = run(scenario, config(tmp_path / "graphs"))
-    assert np.array_equal(image, torch_image)
+    assert is_alike(image, torch_image)
     assert "runs in torch, not in ONNX Runtime" in caplog.text
 
 
