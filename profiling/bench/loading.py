@@ -20,7 +20,7 @@ import torch
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
-from edge_node.engine.weights import blank, copy
+from edge_node.engine.weights import blank
 from profiling.bench import results, shapes, soak
 from profiling.bench.backends import step_ends_s
 from profiling.report import page
@@ -168,8 +168,8 @@ def _cache(files: Sequence[Path]) -> None:
 def _copier(num_bytes: int, engine: DiffusersEngine) -> Callable[[], object]:
     """Return a plain copy of so many bytes to where loads go."""
     if not engine.device_uuid:
-        source = blank(num_bytes).fill_(1)
-        return lambda: copy(source, blank(num_bytes))
+        source = blank(num_bytes).fill_(1).numpy()
+        return lambda: np.copyto(blank(num_bytes).numpy(), source)  # in one thread, as loads do
     pinned = torch.ones(num_bytes, dtype=torch.uint8, pin_memory=True)
     target = torch.empty(num_bytes, dtype=torch.uint8, device="cuda")
 
