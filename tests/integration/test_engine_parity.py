@@ -124,6 +124,7 @@ async def image_of(engine: DiffusersEngine, one: Job):
     return events[-1].pixels
 
 
+@pytest.mark.timeout(300)  # it exports twelve nets
 def test_all_families_at_once_make_the_images_of_their_pipelines(pipelines, catalog):
     jobs = [job(index, name) for name in tiny_models.FAMILIES for index in range(4)]
 

@@ -14,6 +14,7 @@ from edge_node.zoo import judge
 from profiling import records
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(300)  # on a busy machine it takes minutes
 CONFIG = """
 device = "cpu"
 budget_s = 3000
@@ -60,7 +61,7 @@ def start(folder, *arguments):
 
 def finish(folder, *arguments):
     process = start(folder, *arguments)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=280)
     return process.returncode, out, err
 
 

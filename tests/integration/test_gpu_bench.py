@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(300)  # a busy machine takes a minute for it
 STAGES = ("sd15-loads", "sd15-steps", "sd15-comparison", "sd3-loads", "sdxl-steps")
 
 
@@ -26,7 +29,7 @@ def test_what_was_killed_continues_where_it_was(tmp_path):
     assert not (tmp_path / "sd15-steps.json").exists()
 
     continued = subprocess.run(
-        command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=100
+        command(tmp_path), cwd=ROOT, capture_output=True, text=True, timeout=280
     )
 
     assert continued.returncode == 0, continued.stderr

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(300)  # it exports, on a busy machine for a minute
 
 
 def started(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "profiling.bench", "loading", "--zoo", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
 
 
 def ran(*options: str) -> str:

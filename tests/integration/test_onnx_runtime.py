@@ -22,6 +22,7 @@ from edge_node.engine.onnx_runtime.store import GraphStore
 from tests.fakes import job
 
 STEPS = 6
+pytestmark = pytest.mark.timeout(300)  # an export takes seconds, on a busy machine a minute
 
 
 @pytest.fixture
