@@ -12,7 +12,7 @@ fills them again, and what points there (a session of ONNX Runtime) need not be 
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -130,8 +130,8 @@ class Loader:
         staged = self._staged.get(entry.model_id)
         if staged is not None:
             built = self._shelf[entry.model_id]
-            block = await self._own_thread.call(self.guarded, entry, self._on_device, built, staged)
-            return built, block
+            copied = (self.guarded, entry, self._on_device, built, staged)
+            return built, await self._whole(built, self._own_thread.call(*copied))
         if self._stream is None:  # the host's memory is the device's
             return await self._read(entry, is_home=True)
         built, block = await self._read(entry)
@@ -181,7 +181,17 @@ class Loader:
                 raise
             return block
 
-        return await self._own_thread.call(self.guarded, entry, filled)
+        filling = self._own_thread.call(self.guarded, entry, filled)
+        return await (self._whole(built, filling) if is_home else filling)
+
+    async def _whole(self, built: Built, filling: Coroutine[Any, Any, Tensor]) -> Tensor:
+        """Wait for a load into a model's own block, whose pages a cancelled caller gives back."""
+        try:
+            return await filling
+        except asyncio.CancelledError:
+            if self._stream is None:
+                await self._own_thread.call(give_back, built.weights.home)
+            raise
 
     async def _build(self, entry: Entry) -> Built:
         """Build a model's nets; their tensors are views of mapped files where dtypes agree."""

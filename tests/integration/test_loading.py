@@ -5,6 +5,7 @@ import errno
 import json
 import mmap
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from edge_node.cache.model_cache import ModelCache
 from edge_node.catalog import Catalog, Entry
 from edge_node.config import CacheConfig, EngineConfig, ModelConfig
-from edge_node.engine import families
+from edge_node.engine import families, loader, weights
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job, image_of
 from protos.errors import ModelLoadError, OverloadedError
@@ -276,3 +277,37 @@ def test_a_load_that_is_cancelled_at_any_moment_leaves_the_books_right(model_roo
         assert (await pixels(engine, job(model_id="small", num_steps=6))).shape == (64, 64, 3)
 
     run(scenario)
+
+
+@pytest.mark.parametrize("way", ["disk", "host"])
+def test_a_load_that_is_cancelled_gives_its_pages_back(model_root, monkeypatch, way):
+    """Its block has one address for good, so nobody else would."""
+    entry = catalog(model_root).get("small")
+    filled, is_cancelled = threading.Event(), threading.Event()
+
+    def slowly(function):
+        def called(*args):
+            answer = function(*args)
+            filled.set()
+            is_cancelled.wait()
+            return answer
+
+        return called
+
+    async def scenario(engine):
+        await engine.load(entry)
+        await engine.evict("small")
+        if way == "host":
+            await engine.stage(entry)
+        home = engine._loader._shelf["small"].weights.home
+        target = (loader, "copy") if way == "host" else (weights, "read")
+        monkeypatch.setattr(*target, slowly(getattr(*target)))
+        loading = asyncio.create_task(engine.load(entry))
+        await asyncio.to_thread(filled.wait)
+        loading.cancel()
+        is_cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        return bool(home.any())
+
+    assert not run(scenario)

@@ -160,10 +160,14 @@ def test_a_graph_is_exported_once_and_again_where_it_is_damaged_or_stale(source,
         assert "exporting its UNet2DConditionModel again" in caplog.text
         assert "is damaged: its files are not what graph.json says" in caplog.text
 
-        stale = graph.folder.rename(graph.folder.with_name("0" * 16))  # the key of other versions
+        net, _, _ = graph.folder.name.partition("-")
+        stale = graph.folder.rename(graph.folder.with_name(f"{net}-other-versions"))
+        others = graph.folder.with_name("another-net's")
+        others.mkdir()
         assert await store.graph("tiny", source) == graph
         assert kept(tmp_path) == [record]
         assert not stale.exists()
+        assert others.exists()
         store.close()
 
     asyncio.run(scenario())

@@ -211,7 +211,8 @@ def kept(request: Request) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError):
             Graph.opened(folder)
             return
-        for stale in folder.parent.iterdir():  # damaged, or of other versions of the packages
+        net, _, _ = folder.name.partition("-")
+        for stale in folder.parent.glob(f"{net}-*"):  # damaged, or of another machine's versions
             shutil.rmtree(stale)
         export(request.source, scratch)
         (scratch / "graph").rename(folder)

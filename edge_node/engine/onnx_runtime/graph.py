@@ -54,22 +54,24 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Of an autoencoder: its ``decode`` is exported."""
 
     def keys(self) -> tuple[str, str]:
-        """Return what the graph depends on, hashed: the weights, and all the rest.
+        """Return what the graph depends on, hashed: the weights, and "<net>-<machine>".
 
-        The rest is the net's configuration and inputs, the versions of the packages that export and
-        run it, and the CPU, whose vector width an optimised graph fits.
+        The net: its class, configuration and inputs. The machine: the versions of the packages that
+        export and run it, and the CPU, whose vector width an optimised graph fits.
         """
         _, height, width = self.latent
-        rest = (
-            _FORMAT,
-            [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES],
-            [platform.machine(), _cpu_flags()],
+        net = (
             [self.net, self.variant, self.inputs, self.is_decoder],
             [height % DOUBLINGS, width % DOUBLINGS],
             Path(self.folder, "config.json").read_text(),
         )
-        hashed = hashlib.sha256(msgspec.json.encode(rest)).hexdigest()
-        return weights_digest(Path(self.folder))[:DIGEST_CHARS], hashed[:DIGEST_CHARS]
+        machine = (
+            _FORMAT,
+            [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES],
+            [platform.machine(), _cpu_flags()],
+        )
+        weights = weights_digest(Path(self.folder))[:DIGEST_CHARS]
+        return weights, f"{_hash(net)}-{_hash(machine)}"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +144,10 @@ class Graph:
 
     def _hashes(self) -> dict[str, str]:
         return {file.name: _sha256(file) for file in (self.graph_file, self.weights_file)}
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:DIGEST_CHARS]
 
 
 def _sha256(file: Path) -> str:

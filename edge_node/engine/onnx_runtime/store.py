@@ -1,6 +1,6 @@
 """Keeps exported nets on disk, by what they depend on, and has missing ones exported.
 
-FOLDER/<weights>/<net, versions, CPU>/ holds one graph. A new one is written apart and moved there,
+FOLDER/<weights>/<net>-<versions, CPU>/ holds one graph. A new one is written apart and moved there,
 so it is there whole or not at all, whoever is killed when.
 """
 
