@@ -5,6 +5,7 @@ import contextlib
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -190,13 +191,17 @@ def test_two_nodes_that_export_the_same_end_with_one_graph(source, tmp_path, cap
     assert caplog.text.count("exporting its UNet2DConditionModel, once") == 2  # both began
 
 
-async def exporting() -> psutil.Process:
-    """Return the process that exports, once there is one."""
+async def exporting(*, after: Sequence[int] = ()) -> psutil.Process:
+    """Return the process that exports, once there is one besides those (by id).
+
+    The store waits for what was killed; a test that did so too would take its exit status away.
+    """
     while True:
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "edge_node.engine.onnx_runtime.export" in child.cmdline():
-                    return child
+                    if child.pid not in after:
+                        return child
         await asyncio.sleep(0.01)
 
 
@@ -205,10 +210,10 @@ def test_an_export_that_is_killed_leaves_torch_and_no_file(entry, torch_image, t
 
     async def scenario(engine):
         loading = asyncio.create_task(drawn(engine, entry))
+        killed: list[int] = []
         for _ in range(2):  # the denoiser's export, then the decoder's
-            process = await exporting()
-            os.kill(process.pid, signal.SIGKILL)
-            await asyncio.to_thread(process.wait)
+            killed.append((await exporting(after=killed)).pid)
+            os.kill(killed[-1], signal.SIGKILL)
         image = await loading
         assert runtime(engine) == "torch"
         await engine.evict("tiny")
