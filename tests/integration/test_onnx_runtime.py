@@ -199,9 +199,9 @@ async def exporting(*, after: Sequence[int] = ()) -> psutil.Process:
     while True:
         for child in psutil.Process().children():
             with contextlib.suppress(psutil.NoSuchProcess):
-                if "edge_node.engine.onnx_runtime.export" in child.cmdline():
-                    if child.pid not in after:
-                        return child
+                exports = "edge_node.engine.onnx_runtime.export" in child.cmdline()
+                if exports and child.pid not in after:
+                    return child
         await asyncio.sleep(0.01)
 
 
