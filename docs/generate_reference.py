@@ -70,11 +70,11 @@ _COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("run", "report", "compare", "levers", "train", "evaluate", "sweep", "claims"),
     ),
     "profiling/fit_curves.py": ("profiling.fit_curves", ()),
+    "edge_node.zoo.train": ("edge_node.zoo.train", ()),
+    "edge_node.zoo.evaluate": ("edge_node.zoo.evaluate", ()),
     "profiling.bench": ("profiling.bench.__main__", ("serving", "loading", "gpu", "check")),
 }
 _TOOLS = {
-    "edge_node.zoo.train": "edge_node/zoo/train.py",
-    "edge_node.zoo.evaluate": "edge_node/zoo/evaluate.py",
     "protos.compile": "protos/compile.py",
 }
 _PROTO = (

@@ -89,6 +89,8 @@ class ModelProfile:
     latency: tuple[LatencyFit, ...]
     exact_frac: tuple[float, ...] = ()
     """Share of images that show their whole caption, at each step count; empty if not known."""
+    atoms_frac: tuple[float, ...] = ()
+    """Mean share of a caption's atoms that images show, alike."""
     energy_j: float | None = None
     """Median energy for a denoising step at batch 1; None where the device reports none."""
     runtime: str = "torch"

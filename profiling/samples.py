@@ -91,8 +91,8 @@ class QualitySample(msgspec.Struct, **_line, tag="quality"):
     batch: int
     total_variation: float
     clip_score: float
-    is_exact: bool | None
-    """Whether the exact checker finds the scene; None where the scene is not known."""
+    atoms_frac: float | None
+    """Share of the prompt's atoms that the image shows; None where they are not known."""
     image_bytes: int
     image_sha256: str
     """Over the pixels."""

@@ -43,12 +43,15 @@ def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from diffusers import AutoencoderTiny
 
     from edge_node.catalog import ZOO
-    from edge_node.zoo import denoiser, text
+    from edge_node.zoo import text
+    from edge_node.zoo.training import denoiser
+    from edge_node.zoo.worlds.builtin import PLAIN
 
     root = tmp_path_factory.mktemp("models")
     vae = AutoencoderTiny.from_pretrained(ZOO / "autoencoder")
     for name, channels in {"tiny": (32, 32), "small": (32, 64)}.items():
-        denoiser.export(denoiser.build(channels), text.encoder(), vae, root / name)
+        unet = denoiser.build(PLAIN, channels, 64)
+        denoiser.export(unet, text.encoder(PLAIN), vae, PLAIN, root / name)
     return root
 
 

@@ -16,6 +16,7 @@ from diffusers import (
 from transformers import CLIPTextModel, T5Config, T5EncoderModel
 
 from edge_node.zoo import text
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling.bench import shapes, tiny_shapes
 from profiling.bench.shapes import NOISE
 from profiling.bench.tiny_shapes import WIDTH
@@ -29,8 +30,8 @@ def build(family: str) -> Any:
 def _lcm() -> LatentConsistencyModelPipeline:
     return LatentConsistencyModelPipeline(
         vae=AutoencoderKL(**tiny_shapes.VAE),
-        text_encoder=CLIPTextModel(text.text_config(2, WIDTH)),
-        tokenizer=text.tokenizer(),
+        text_encoder=CLIPTextModel(text.text_config(PLAIN, 2, WIDTH)),
+        tokenizer=text.tokenizer(PLAIN),
         unet=UNet2DConditionModel(**tiny_shapes.UNET, time_cond_proj_dim=16),
         scheduler=LCMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False),
         safety_checker=None,
@@ -61,7 +62,7 @@ def _pixart(sample_size: int, out_channels: int) -> dict[str, Any]:
         caption_channels=WIDTH,
     )
     encoder = T5Config(
-        vocab_size=text.text_config(2, WIDTH).vocab_size,
+        vocab_size=text.text_config(PLAIN, 2, WIDTH).vocab_size,
         d_model=WIDTH,
         d_kv=8,
         d_ff=32,
@@ -71,7 +72,7 @@ def _pixart(sample_size: int, out_channels: int) -> dict[str, Any]:
         eos_token_id=3,
     )
     return {
-        "tokenizer": text.tokenizer(),
+        "tokenizer": text.tokenizer(PLAIN),
         "text_encoder": T5EncoderModel(encoder).eval(),  # it has dropout
         "vae": AutoencoderKL(**tiny_shapes.VAE),
         "transformer": transformer,

@@ -1,14 +1,6 @@
-"""Train the built-in zoo from scratch: the autoencoder, the judge and the denoisers.
+"""The command that trains the built-in zoo, from rendered scenes to diffusers folders."""
 
-    python -m edge_node.zoo.train                          everything that is not finished, in order
-    python -m edge_node.zoo.train --model scene-base       one of them (with what it needs)
-    accelerate launch -m edge_node.zoo.train               the same on several GPUs
-
-Data are rendered, nothing is downloaded. A run that was stopped continues from its last
-checkpoint under --work; a finished net is only exported again. Weights land in
-edge_node/zoo/weights/<model>/ as float16 safetensors, each with a model card.
-"""
-
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -25,9 +17,20 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from edge_node.catalog import ZOO
-from edge_node.zoo import autoencoder, card, consistency, denoiser, judge, text, transformer
-from edge_node.zoo.loop import LossAt, Recipe, TrainingRecord, fit
-from protos import logs, manifest
+from edge_node.zoo import text
+from edge_node.zoo.training import (
+    autoencoder,
+    card,
+    consistency,
+    contrast,
+    data,
+    denoiser,
+    transformer,
+)
+from edge_node.zoo.training.loop import LossAt, Recipe, TrainingRecord, fit, seeded
+from edge_node.zoo.worlds.builtin import OPEN, PLAIN
+from edge_node.zoo.worlds.interface import World
+from protos import command_line, logs, manifest
 
 logger = logging.getLogger(__name__)
 
@@ -38,202 +41,249 @@ Model = Literal[
     "scene-small",
     "scene-nano",
     "scene-turbo",
-    "scene-neon",
-    "scene-sketch",
     "scene-wide",
     "scene-dit",
+    "open-autoencoder",
+    "open-judge",
+    "open-base",
+    "open-small",
+    "open-wide",
+    "open-turbo",
+    "open-dit",
 ]
 ORDER: tuple[Model, ...] = get_args(Model)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """The nets to train, and the folders."""
+class Train:
+    """Train the built-in zoo from scratch: autoencoders, judges and denoisers of both worlds.
+
+    $ python -m edge_node.zoo.train                         everything that is not finished
+    $ python -m edge_node.zoo.train --model open-base       one of them, with what it needs
+    $ accelerate launch -m edge_node.zoo.train              the same on several GPUs
+
+    Data are rendered, nothing is downloaded. Stop it with Ctrl-C and start it again: it goes on
+    from its last checkpoint under --work; a finished net is only exported again. Weights land in
+    edge_node/zoo/weights/MODEL/ as float16 safetensors, each with a model card.
+    """
 
     model: tuple[Model, ...] = ORDER
-    """Nets to train, in this order; the autoencoder and base's text encoder are trained first
-    where a denoiser needs them and they are not."""
+    """Nets to train, in this order; what they need of others is trained first where it is not."""
     work: Path = Path("runs/zoo")
     """Checkpoints and the encoded training scenes."""
-    weights: Path = ZOO
-    """Where the finished folders go."""
+    weights: Path | None = None
+    """Where the finished folders go; into the package by default."""
     updates: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train for N updates instead of the recipe's number."""
+
+    def __call__(self) -> int:
+        """Train one after the other."""
+        logs.setup()
+        diffusers_logging.set_verbosity_error()
+        self.work.mkdir(parents=True, exist_ok=True)
+        trainer = Trainer(self.work, self.weights or ZOO, self.updates)
+        for model in self.model:
+            logger.info("training %s", model)
+            trainer.train(model)
+        return 0
 
 
 class Trainer:
     """Trains each net once and hands it to those that need it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, work: Path, weights: Path, updates: int | None = None) -> None:
+        self._work, self._weights, self._updates = work, weights, updates
 
     def train(self, model: Model) -> None:
         """Train one net to its end and export it."""
-        if model == "autoencoder":
-            self._autoencoder()
-        elif model == "judge":
-            self._judge()
-        elif model == "scene-turbo":
-            self._turbo()
-        elif model == "scene-dit":
-            self._transformer()
+        world = OPEN if model.startswith("open-") else PLAIN
+        if model.endswith("autoencoder"):
+            self._autoencoder(world)
+        elif model.endswith("judge"):
+            self._judge(world)
+        elif model.endswith("turbo"):
+            self._turbo(model, world)
+        elif model.endswith("dit"):
+            self._transformer(model, world)
         else:
             self._denoiser(model)
 
-    def _autoencoder(self) -> None:
-        net = autoencoder.Reconstruction(autoencoder.build())
-        recipe = self._recipe(autoencoder.RECIPE)
-        net, both = fit(net, autoencoder.loss_at, recipe, self._settings.work / "autoencoder")
+    def _autoencoder(self, world: World[Any]) -> None:
+        name, lessons = f"{world.prefix}autoencoder", autoencoder.LESSONS[world.name]
+        pool = data.pool(world, lessons.num_scenes, lessons.both.seed)
+        with seeded(lessons.both.seed):
+            net = autoencoder.Reconstruction(autoencoder.build(world), lessons.object_weight)
+
+        def half(recipe: Recipe, folder: str) -> TrainingRecord:
+            nonlocal net
+            loss_at = autoencoder.loss_at(pool, world, recipe.batch, lessons.latent_noise)
+            net, trained = fit(net, loss_at, recipe, self._work / folder)
+            return trained
+
+        both = half(self._recipe(lessons.both), name)
         net.net.encoder.requires_grad_(requires_grad=False)
-        recipe = self._recipe(autoencoder.DECODER_RECIPE)
-        net, decoder = fit(net, autoencoder.loss_at, recipe, self._settings.work / "decoder")
-        net.net.save_pretrained(self._settings.weights / "autoencoder")
-        what = "AutoencoderTiny, 64x64 to 8x8x8; the card is of its decoder's training, after "
-        what += f"{both.num_updates:,} updates of both halves in {both.wall_s / 60:.0f} min"
-        self._card("autoencoder", _count(net), recipe, decoder, what)
+        recipe = self._recipe(lessons.decoder)
+        decoder = half(recipe, f"{name}-decoder")
+        net.net.save_pretrained(self._weights / name)
+        what = f"AutoencoderTiny, 64x64 to 8x8x{world.latent_channels}; the card is of its "
+        what += f"decoder's training, after {both.num_updates:,} updates of both halves in "
+        what += f"{both.wall_s / 60:.0f} min"
+        self._card(name, _count(net), recipe, decoder, what, lessons.num_scenes)
 
-    def _judge(self) -> None:
-        recipe = self._recipe(judge.RECIPE)
-        net = judge.Contrast(judge.build())
-        net, trained = fit(net, judge.loss_at, recipe, self._settings.work / "judge")
-        judge.export(net.net, self._settings.weights / "judge")
-        self._card("judge", _count(net), recipe, trained, "CLIPModel: CLIP score and FID features")
+    def _judge(self, world: World[Any]) -> None:
+        name = f"{world.prefix}judge"
+        recipe = self._recipe(contrast.RECIPES[world.name])
+        pool = data.pool(world, contrast.NUM_SCENES, recipe.seed)
+        loss_at = contrast.loss_at(pool, world, recipe.batch)
+        with seeded(recipe.seed):
+            net = contrast.Contrast(contrast.build(world))
+        net, trained = fit(net, loss_at, recipe, self._work / name)
+        contrast.export(net.net, world, self._weights / name)
+        what = "CLIPModel: CLIP score and FID features"
+        self._card(name, _count(net), recipe, trained, what, contrast.NUM_SCENES)
 
-    def _denoiser(self, model: Model) -> None:
+    def _denoiser(self, model: str) -> None:
         variant = denoiser.VARIANTS[model]
-        vae, data = self._latents(model)
-        recipe = self._recipe(variant.recipe)
+        world, recipe = variant.world, self._recipe(variant.recipe)
+        vae, latents = self._latents(variant)
         what = f"StableDiffusionPipeline, UNet {variant.channels}"
-        if variant.parent is None:
-            unet = denoiser.build(variant.channels, variant.image_px)
-        else:
+        if variant.parent:
             unet = self._part(variant.parent, "unet", UNet2DConditionModel)
             unet.register_to_config(sample_size=variant.image_px // 8)
-            what += f", fine-tuned from {variant.parent}; {variant.style}, {variant.image_px} px"
-        encoder = text.encoder() if variant.trains_text else self._text_encoder()
+            what += f", fine-tuned from {variant.parent}, {variant.image_px} px"
+        else:
+            with seeded(recipe.seed):
+                unet = denoiser.build(world, variant.channels, variant.image_px)
+        if variant.trains_text:
+            with seeded(recipe.seed + 1):
+                encoder = text.encoder(world)
+        else:
+            encoder = self._text_encoder(world)
         net = denoiser.Denoising(unet, encoder)
-        self._fit(model, net, data.loss_at(recipe.batch), recipe, vae, what)
+        loss_at = latents.loss_at(recipe.batch, world.layout_time)
+        export = partial(denoiser.export, world=world)
+        self._fit(model, net, loss_at, recipe, vae, what, variant.num_scenes, export)
 
-    def _turbo(self) -> None:
-        vae, data = self._latents("scene-turbo")
-        recipe = self._recipe(consistency.RECIPE)
-        student = self._part("scene-base", "unet", UNet2DConditionModel)
-        teacher = self._part("scene-base", "unet", UNet2DConditionModel)
-        net = consistency.Consistency(student, teacher, self._text_encoder())
-        loss_at = data.distillation_loss_at(recipe.batch, consistency.draw_times)
-        what = "StableDiffusionPipeline with LCMScheduler, distilled from scene-base with its "
+    def _turbo(self, model: str, world: World[Any]) -> None:
+        base, recipe = denoiser.BASES[world.name], self._recipe(consistency.RECIPES[world.name])
+        vae, latents = self._latents(denoiser.VARIANTS[base])
+        student = self._part(base, "unet", UNet2DConditionModel)
+        teacher = self._part(base, "unet", UNet2DConditionModel)
+        net = consistency.Consistency(student, teacher, self._text_encoder(world))
+        loss_at = latents.distillation_loss_at(recipe.batch, consistency.draw_times)
+        what = f"StableDiffusionPipeline with LCMScheduler, distilled from {base} with its "
         what += "guidance built in: sample with guidance_scale 1"
-        export = partial(denoiser.export, sampler=consistency.lcm_scheduler())
-        self._fit("scene-turbo", net, loss_at, recipe, vae, what, export)
+        export = partial(denoiser.export, world=world, sampler=consistency.lcm_scheduler())
+        num_scenes = denoiser.VARIANTS[base].num_scenes
+        self._fit(model, net, loss_at, recipe, vae, what, num_scenes, export)
 
-    def _transformer(self) -> None:
-        vae, data = self._latents("scene-dit")
-        recipe = self._recipe(transformer.RECIPE)
-        teacher = self._part("scene-base", "unet", UNet2DConditionModel)
-        net = transformer.GuidanceDistillation(
-            transformer.build(), transformer.text_encoder(), teacher, self._text_encoder()
-        )
-        loss_at = data.distillation_loss_at(recipe.batch, denoiser.draw_times)
-        what = "PixArtAlphaPipeline, a transformer that learnt from scene-base, its guidance built "
+    def _transformer(self, model: str, world: World[Any]) -> None:
+        base, recipe = denoiser.BASES[world.name], self._recipe(transformer.RECIPES[world.name])
+        vae, latents = self._latents(denoiser.VARIANTS[base])
+        teacher = self._part(base, "unet", UNet2DConditionModel)
+        with seeded(recipe.seed):
+            student, encoder = transformer.build(world), transformer.text_encoder(world)
+        net = transformer.GuidanceDistillation(student, encoder, teacher, self._text_encoder(world))
+        times_of = partial(data.draw_times, layout_time=world.layout_time)
+        loss_at = latents.distillation_loss_at(recipe.batch, times_of)
+        what = f"PixArtAlphaPipeline, a transformer that learnt from {base}, its guidance built "
         what += "in: sample with guidance_scale 1"
-        self._fit("scene-dit", net, loss_at, recipe, vae, what, transformer.export)
+        export = partial(transformer.export, world=world)
+        num_scenes = denoiser.VARIANTS[base].num_scenes
+        self._fit(model, net, loss_at, recipe, vae, what, num_scenes, export)
 
     def _fit(
         self,
-        model: Model,
+        model: str,
         net: denoiser.Diffusion,
         loss_at: LossAt,
         recipe: Recipe,
         vae: AutoencoderTiny,
         what: str,
-        export: Callable[[nn.Module, nn.Module, AutoencoderTiny, Path], None] = denoiser.export,
+        num_scenes: int,
+        export: Callable[..., None],
     ) -> None:
         """Train a denoiser to its end; export it at every checkpoint."""
 
         def save(net: Any, trained: TrainingRecord) -> None:
             denoising = net.transformer if hasattr(net, "transformer") else net.unet
-            export(denoising, net.encoder, vae, self._settings.weights / model)
+            export(denoising, net.encoder, vae, folder=self._weights / model)
             num_parameters = _count(denoising) + _count(net.encoder)
-            self._card(model, num_parameters, recipe, trained, what)
+            self._card(model, num_parameters, recipe, trained, what, num_scenes)
 
-        found, trained = fit(net, loss_at, recipe, self._settings.work / model, on_checkpoint=save)
+        found, trained = fit(net, loss_at, recipe, self._work / model, on_checkpoint=save)
         save(found, trained)
 
-    def _latents(self, model: Model) -> tuple[AutoencoderTiny, denoiser.LatentData]:
+    def _latents(self, variant: denoiser.Variant) -> tuple[AutoencoderTiny, data.LatentData]:
         """Return a model's autoencoder and its training scenes, encoded by it."""
-        variant = denoiser.variant_of(model)
-        folder, work = self._settings.weights / "autoencoder", self._settings.work
-        if not (folder / "config.json").exists():
-            self._autoencoder()
-        vae = AutoencoderTiny.from_pretrained(folder, dtype=torch.float32)
-        if variant.style != "plain":
-            restyling = autoencoder.Restyling(vae)
-            loss_at = autoencoder.style_loss_at(variant.style)
-            recipe = self._recipe(autoencoder.STYLE_RECIPE)
-            vae = fit(restyling, loss_at, recipe, work / f"{model}-autoencoder")[0].net
-        vae.register_to_config(_name_or_path="autoencoder")  # not where it lies on this machine
-        if variant.parent is not None:
+        name = f"{variant.world.prefix}autoencoder"
+        if not (self._weights / name / "config.json").exists():
+            self._autoencoder(variant.world)
+        vae = AutoencoderTiny.from_pretrained(self._weights / name, dtype=torch.float32)
+        vae.register_to_config(_name_or_path=name)  # not where it lies on this machine
+        if variant.parent:
             parent = self._part(variant.parent, "vae", AutoencoderTiny)
             vae.register_to_config(scaling_factor=parent.config.scaling_factor)
-        data = denoiser.encode_scenes(vae, variant, work / f"{variant.data_name}.safetensors")
-        return vae, data
+        encoded = data.encode_scenes(
+            vae, variant.world, variant.image_px, variant.num_scenes, self._work
+        )
+        return vae, encoded
 
-    def _text_encoder(self) -> CLIPTextModel:
-        """Return base's text encoder, frozen."""
-        encoder = self._part("scene-base", "text_encoder", CLIPTextModel)
+    def _text_encoder(self, world: World[Any]) -> CLIPTextModel:
+        """Return the text encoder of a world's base model, frozen."""
+        encoder = self._part(denoiser.BASES[world.name], "text_encoder", CLIPTextModel)
         return encoder.requires_grad_(requires_grad=False)
 
-    def _part(self, model: Model, part: str, cls: Any) -> Any:
-        """Return a part of another model, in float32; train that model first where it is not."""
-        folder = self._settings.weights / model
-        if not folder.exists():
+    def _part(self, model: str, part: str, cls: Any) -> Any:
+        """Return a part of another model, in float32; train that to its end where it is not."""
+        folder = self._weights / model
+        if not self._is_finished(model):
             self._denoiser(model)
         net = cls.from_pretrained(folder / part, dtype=torch.float32)
         if isinstance(net, ConfigMixin):
             net.register_to_config(_name_or_path=model)  # not where it lies on this machine
         return net
 
+    def _is_finished(self, model: str) -> bool:
+        file = self._weights / model / "training.json"
+        if not file.exists():
+            return False
+        training = json.loads(file.read_text())
+        updates = self._updates or training["recipe"]["num_updates"]
+        return bool(training["trained"]["num_updates"] >= updates)
+
     def _recipe(self, recipe: Recipe) -> Recipe:
-        updates = self._settings.updates
+        updates = self._updates
         return recipe if updates is None else replace(recipe, num_updates=updates)
 
     def _card(
-        self, model: str, num_parameters: int, recipe: Recipe, trained: TrainingRecord, what: str
+        self,
+        model: str,
+        num_parameters: int,
+        recipe: Recipe,
+        trained: TrainingRecord,
+        what: str,
+        num_scenes: int,
     ) -> None:
         training = card.Training(
             model=model,
             what=what,
             num_parameters=num_parameters,
             recipe=recipe,
-            data=_data(model),
+            data=f"{num_scenes:,} rendered scenes, train split",
             trained=trained,
             manifest=manifest.collect(),
         )
-        card.write(training, self._settings.weights / model)
+        card.write(training, self._weights / model)
 
 
 def _count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def _data(model: str) -> str:
-    if model in ("autoencoder", "judge"):
-        return "rendered scenes, train split, fresh ones each update"
-    count = denoiser.variant_of(model).num_scenes
-    return f"{count:,} rendered scenes, train split, encoded once with seed {denoiser.DATA_SEED}"
-
-
-def main() -> int:
-    """Run the command line; return the exit code."""
-    settings = tyro.cli(Settings, description=__doc__)
-    logs.setup()
-    diffusers_logging.set_verbosity_error()
-    settings.work.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(settings)
-    for model in settings.model:
-        logger.info("training %s", model)
-        trainer.train(model)
-    return 0
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    return command_line.run("python -m edge_node.zoo.train", Train, arguments)
 
 
 if __name__ == "__main__":

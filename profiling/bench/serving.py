@@ -19,7 +19,7 @@ from edge_node.catalog import Catalog
 from edge_node.config import EngineConfig, ModelConfig
 from edge_node.engine.diffusers_engine import DiffusersEngine
 from edge_node.engine.interface import Job
-from edge_node.zoo import scenes
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling.bench import results
 from profiling.bench.backends import Pipeline, bare_step_s, by_engine, node, step_ends_s
 from profiling.bench.loops import Answers, Run, closed_loop, here, poisson
@@ -95,7 +95,7 @@ class Serving:
 def jobs(settings: Serving) -> list[Job]:
     """Return the requests of a round: steps uniform, one in four without guidance."""
     rng = stream(settings.seed, "requests")
-    drawn = scenes.draw(rng, settings.num_requests, "held-out")
+    drawn = PLAIN.draw(rng, settings.num_requests, "held-out")
     steps = rng.integers(settings.min_num_steps, settings.max_num_steps + 1, len(drawn))
     return [
         Job.of(

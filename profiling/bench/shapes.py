@@ -29,6 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from edge_node.config import ModelConfig
 from edge_node.zoo import text
+from edge_node.zoo.worlds.builtin import PLAIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,7 @@ def build(
         _fill(net, dtype, device, generator)
         parts[name] = net.to(device=device, dtype=dtype).eval()
         if name.startswith("text_encoder"):
-            tokenizer = text.tokenizer()
+            tokenizer = text.tokenizer(PLAIN)
             tokenizer.model_max_length = config.max_position_embeddings
             parts[name.replace("text_encoder", "tokenizer")] = tokenizer
     scheduler, config = shape.scheduler
@@ -255,7 +256,7 @@ SD15_DENOISER = replace(
     nets={
         "unet": SD15.nets["unet"],
         "vae": (AutoencoderTiny, {}),
-        "text_encoder": (CLIPTextModel, text.text_config(1, 768)),
+        "text_encoder": (CLIPTextModel, text.text_config(PLAIN, 1, 768)),
     },
 )
 """Little more than SD 1.5's denoiser: 3.4 GB in float32."""

@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL, SD3Transformer2DModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from edge_node.zoo import text
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling.bench.shapes import SD3, SD15, SDXL
 
 WIDTH = 32
@@ -29,8 +30,8 @@ VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 2,
     "latent_channels": 4,
 }
-_TEXT = (CLIPTextModel, text.text_config(2, WIDTH))
-_PROJECTED = (CLIPTextModelWithProjection, text.text_config(2, WIDTH))
+_TEXT = (CLIPTextModel, text.text_config(PLAIN, 2, WIDTH))
+_PROJECTED = (CLIPTextModelWithProjection, text.text_config(PLAIN, 2, WIDTH))
 
 TINY_SD15 = replace(
     SD15,

@@ -55,13 +55,14 @@ class ScorerConfig:
     """Who judges, and what the images should look like."""
 
     clip: str = "builtin:judge"
-    """"builtin:judge", "judge:PATH" (another judge), or a CLIP: "folder:PATH", "hub:OWNER/NAME"."""
+    """"builtin:judge" (of the plain world), "builtin:open-judge", "judge:PATH" (another judge), or
+    a CLIP: "folder:PATH", "hub:OWNER/NAME"."""
     fid: str = "builtin:judge"
-    """"builtin:judge", "judge:PATH", or "inception-v3" (the standard FID, 2048 features)."""
+    """The same judges, or "inception-v3" (the standard FID, 2048 features)."""
+    world: Literal["plain", "open"] = "plain"
+    """Of the zoo's worlds, the one whose captions and renderings "scenes" means."""
     prompts: str = "scenes"
-    """"scenes": the zoo's captions that no training saw; else a text file, one prompt a line."""
-    pair_frac: float = 0.5
-    """Share of two-object captions among the scenes."""
+    """"scenes": the world's captions that no training saw; else a text file, one prompt a line."""
     reference: str = "scenes"
     """"scenes": renderings of such captions; else a folder of real images; "" leaves FID out."""
     num_reference: int = 1024
@@ -78,7 +79,6 @@ class ScorerConfig:
                 given.partition(":")[0] in schemes,
                 f"{name} must begin with {' or '.join(schemes)}, got {given!r}",
             )
-        require(0 <= self.pair_frac <= 1, f"pair_frac must be 0 to 1, got {self.pair_frac}")
         require(self.num_reference >= 2, f"num_reference must be >= 2, got {self.num_reference}")
 
 

@@ -1,4 +1,4 @@
-"""Prompts, real images, and the exact check of generated ones.
+"""Prompts, real images, and the check of generated ones by atoms.
 
 Responsible for drawing prompts: the first n are the same, however many follow. Not: generating.
 """
@@ -6,12 +6,14 @@ Responsible for drawing prompts: the first n are the same, however many follow. 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_node.zoo import checker, scenes
+from edge_node.zoo.worlds.builtin import WORLDS
+from edge_node.zoo.worlds.interface import IMAGE_PX, Scene, World
 from profiling.measure.config import ProfileConfig
 from protos import seeds
 from protos.config import ConfigError
@@ -26,8 +28,8 @@ class Prompt:
 
     text: str
     seed: int
-    scene: scenes.Scene | None
-    """Its scene, if it is of the zoo's world."""
+    scene: Scene | None
+    """Its scene, if it is of one of the zoo's worlds."""
 
 
 def check(config: ProfileConfig) -> None:
@@ -69,7 +71,7 @@ def reference(config: ProfileConfig, count: int) -> Images:
     """
     if config.scorer.reference == "scenes":
         rng = seeds.stream(config.seed, "reference-rendering")
-        return np.asarray(scenes.render(_draw(config, count, "reference"), rng))
+        return _world(config).render(_draw(config, count, "reference"), rng, IMAGE_PX)
     files = _reference_files(config, count)
     images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     if len({image.shape for image in images}) > 1:
@@ -83,21 +85,25 @@ def rendered(config: ProfileConfig, asked: Sequence[Prompt]) -> Images | None:
     known = [prompt.scene for prompt in asked if prompt.scene is not None]
     if len(known) < len(asked):
         return None
-    return np.asarray(scenes.render(known, seeds.stream(config.seed, "floor-rendering")))
+    return _world(config).render(known, seeds.stream(config.seed, "floor-rendering"), IMAGE_PX)
 
 
-def are_exact(images: Images, asked: Sequence[Prompt]) -> list[bool | None]:
-    """Return for each image whether it shows its whole prompt; None where that is not known.
+def atoms_frac(
+    config: ProfileConfig, images: Images, asked: Sequence[Prompt]
+) -> list[float | None]:
+    """Return the share of its prompt's atoms that each image shows; None where it is not known.
 
     Args:
+        config: it names the world.
         images: [n, h, w, 3]; squares of a multiple of 64 pixels can be read.
         asked: [n].
     """
     height, width = images.shape[1:3]
-    if height != width or height % scenes.IMAGE_PX:
+    if height != width or height % IMAGE_PX:
         return [None] * len(images)
+    world = _world(config)
     return [
-        None if prompt.scene is None else bool(checker.matches(image, prompt.scene))
+        None if prompt.scene is None else world.held_frac(image, prompt.scene)
         for image, prompt in zip(images, asked, strict=True)
     ]
 
@@ -110,12 +116,11 @@ def _reference_files(config: ProfileConfig, count: int) -> list[Path]:
     return files[:count]
 
 
-def _draw(config: ProfileConfig, count: int, purpose: str) -> list[scenes.Scene]:
+def _world(config: ProfileConfig) -> World[Any]:
+    return WORLDS[config.scorer.world]
+
+
+def _draw(config: ProfileConfig, count: int, purpose: str) -> list[Scene]:
     """Draw held-out scenes one by one, so that more of them keep the first."""
-    rng, pair_frac = seeds.stream(config.seed, purpose), config.scorer.pair_frac
-    return [
-        scenes.draw_pair(rng, "held-out")
-        if rng.random() < pair_frac
-        else scenes.draw_single(rng, "held-out")
-        for _ in range(count)
-    ]
+    rng, world = seeds.stream(config.seed, purpose), _world(config)
+    return [scene for _ in range(count) for scene in world.draw(rng, 1, "held-out")]

@@ -84,7 +84,8 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: 
         asked = [drawn[index] for index in chunk.indices()]
         images, generate_s = subject.generate(asked, chunk.num_steps)
         scores = score(images, [prompt.text for prompt in asked])
-        variations, exact = total_variation(images), prompts.are_exact(images, asked)
+        variations = total_variation(images)
+        atoms = prompts.atoms_frac(config, images, asked)
         lines = []
         for row, index in enumerate(chunk.indices()):
             encoded = png(images[row])
@@ -103,7 +104,7 @@ def make_images(folder: Path, config: ProfileConfig, model: ModelConfig, count: 
                     batch=chunk.count,
                     total_variation=float(variations[row]),
                     clip_score=float(scores[row]),
-                    is_exact=exact[row],
+                    atoms_frac=atoms[row],
                     image_bytes=len(encoded),
                     image_sha256=hashlib.sha256(images[row].tobytes()).hexdigest(),
                 )

@@ -4,7 +4,7 @@ Responsible for which samples feed which number. Not: measuring, drawing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,8 @@ def _model_profile(
             _latency_fit(config, select(timed, LatencySample, batch=batch))
             for batch in sorted({s.batch for s in timed})
         ),
-        exact_frac=_exact_frac(images, steps),
+        exact_frac=_at_each(steps, images, lambda atoms: float(atoms == 1)),
+        atoms_frac=_at_each(steps, images, float),
         energy_j=float(np.median(joules)) if joules else None,
         runtime=loads[0].runtime,
     )
@@ -183,13 +184,16 @@ def _latency_fit(config: ProfileConfig, timed: Sequence[LatencySample]) -> Laten
     )
 
 
-def _exact_frac(images: Sequence[QualitySample], steps: tuple[int, ...]) -> tuple[float, ...]:
-    if any(image.is_exact is None for image in images):
-        return ()
-    return tuple(
-        float(np.mean([bool(image.is_exact) for image in images if image.num_steps == s]))
-        for s in steps
-    )
+def _at_each(
+    steps: tuple[int, ...], images: Sequence[QualitySample], score: Callable[[float], float]
+) -> tuple[float, ...]:
+    """Return the mean score of the images' atoms at each step count; nothing if some lack them."""
+    found: dict[int, list[float]] = {count: [] for count in steps}
+    for image in images:
+        if image.atoms_frac is None:
+            return ()
+        found[image.num_steps].append(score(image.atoms_frac))
+    return tuple(float(np.mean(scores)) for scores in found.values())
 
 
 def _estimate(value: float, replicates: Array) -> Estimate:

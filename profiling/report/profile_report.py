@@ -115,11 +115,15 @@ def _quality(profile: Profile) -> list[str]:
     if all(model.exact_frac for model in profile.models):
         blocks += [
             (
-                "Exact: the share of images in which everything that the prompt says (colours,"
-                " shapes, sizes, places, background) is right, read from the pixels without any"
-                " net:"
+                "Exact: the share of images in which everything that the prompt says is right, read"
+                " from the pixels without any net:"
             ),
             _step_table(profile, "exact at steps", lambda m: [f"{f:.0%}" for f in m.exact_frac]),
+        ]
+    if all(model.atoms_frac for model in profile.models):
+        blocks += [
+            "Atoms: the mean share of a prompt's statements (counts, relations) that are right:",
+            _step_table(profile, "atoms at steps", lambda m: [f"{f:.1%}" for f in m.atoms_frac]),
         ]
     if "fid" in _metrics(profile):
         real = profile.real_fid

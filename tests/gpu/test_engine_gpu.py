@@ -18,7 +18,7 @@ from edge_node.engine.step_batcher import Stage, StepBatcher
 from edge_node.engine.stepping.clock import clock_of
 from edge_node.engine.stepping.turns import TurnRequest, Turns
 from edge_node.telemetry import TelemetryReader
-from edge_node.zoo.evaluate import generate
+from edge_node.zoo.evaluation.images import generate
 from tests.fake_family import FakeFamily, fake_model
 from tests.fakes import job
 

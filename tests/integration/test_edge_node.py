@@ -16,7 +16,9 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from edge_node.zoo import autoencoder, denoiser, text
+from edge_node.zoo import text
+from edge_node.zoo.training import autoencoder, denoiser
+from edge_node.zoo.worlds.builtin import PLAIN
 from protos import errors
 from protos.clients import EdgeNodeClient
 from protos.messages import Accepted, GenerateRequest, ImageChunk, Progress
@@ -120,8 +122,9 @@ def zoo_node(model_root, tmp_path_factory):
 
 
 def test_evicting_gives_the_memory_back(tmp_path):
-    net = denoiser.build((128, 256, 384))
-    denoiser.export(net, text.encoder(), autoencoder.build(), tmp_path / "large")
+    net = denoiser.build(PLAIN, (128, 256, 384), 64)
+    vae = autoencoder.build(PLAIN)
+    denoiser.export(net, text.encoder(PLAIN), vae, PLAIN, tmp_path / "large")
 
     async def scenario(address):
         async with EdgeNodeClient(address, deadline_s=60) as client:
@@ -213,7 +216,9 @@ def test_sigterm_under_load_answers_every_request(model_root, tmp_path):
 
     images = [one for one in answers if isinstance(one, np.ndarray)]
     refusals = [one for one in answers if isinstance(one, errors.NodeDownError)]
-    assert len(images) + len(refusals) == 120
+    # on a busy machine many of the late ones arrive before the signal, and fill the queue
+    too_many = [one for one in answers if isinstance(one, errors.OverloadedError)]
+    assert len(images) + len(refusals) + len(too_many) == 120
     assert all(isinstance(one, np.ndarray) for one in answers[:60])  # what ran is finished
     assert refusals  # what came later
 

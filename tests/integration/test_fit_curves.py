@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_node.zoo import judge
+from edge_node.zoo.training import contrast
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling import records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ source = "folder:tiny"
 
 @pytest.fixture
 def folder(own_model_root):
-    judge.export(judge.build(), own_model_root / "judge")
+    contrast.export(contrast.build(PLAIN), PLAIN, own_model_root / "judge")
     (own_model_root / "c.toml").write_text(CONFIG)
     return own_model_root
 

@@ -108,7 +108,7 @@ def images_of(model, rng):
             batch=4,
             total_variation=0.05 / steps,
             clip_score=float(curves.linear_saturation(steps, *KNEES[model]) + shift[index]),
-            is_exact=index < steps,
+            atoms_frac=float(index < steps),
             image_bytes=1000 + index,
             image_sha256="0",
         )

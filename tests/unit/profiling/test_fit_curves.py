@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge_node.zoo import judge
+from edge_node.zoo.training import contrast
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling import fit_curves
 
 CONFIG = """
@@ -25,7 +26,7 @@ source = "folder:tiny"
 @pytest.fixture
 def folder(own_model_root, monkeypatch):
     monkeypatch.chdir(own_model_root)  # where relative paths start
-    judge.export(judge.build(), own_model_root / "judge")
+    contrast.export(contrast.build(PLAIN), PLAIN, own_model_root / "judge")
     (own_model_root / "c.toml").write_text(CONFIG)
     return own_model_root
 

@@ -105,7 +105,7 @@ def test_a_prompt_file_that_gives_none_is_refused(tmp_path, text, complaint):
 
 
 def test_the_shipped_prompts_are_held_out_captions_of_the_zoo():
-    from edge_node.zoo import scenes
+    from edge_node.zoo.worlds.plain import scenes
 
     rng = stream(0, "live prompts")
     drawn = [

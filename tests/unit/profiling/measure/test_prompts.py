@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_node.zoo import scenes
+from edge_node.zoo.worlds.builtin import WORLDS
+from edge_node.zoo.worlds.open import scenes as open_scenes
+from edge_node.zoo.worlds.plain import scenes as plain_scenes
 from profiling.measure import prompts
 from protos.config import ConfigError
 
@@ -18,12 +20,11 @@ def test_more_prompts_keep_the_first(choice):
     assert len({prompt.seed for prompt in prompts.prompts(choice, 20)}) == 20
 
 
-def test_prompts_are_held_out_and_of_both_kinds_as_asked(choice):
-    drawn = [prompt.scene for prompt in prompts.prompts(scorer(choice, pair_frac=0.25), 200)]
+@pytest.mark.parametrize(("world", "scenes"), [("plain", plain_scenes), ("open", open_scenes)])
+def test_prompts_are_held_out_captions_of_the_world_that_is_named(choice, world, scenes):
+    drawn = [prompt.scene for prompt in prompts.prompts(scorer(choice, world=world), 100)]
 
     assert {scenes.split_of(scene) for scene in drawn} == {"held-out"}
-    pairs = sum(isinstance(scene, scenes.Pair) for scene in drawn)
-    assert 30 <= pairs <= 70
 
 
 def test_another_seed_draws_other_prompts(choice):
@@ -32,25 +33,27 @@ def test_another_seed_draws_other_prompts(choice):
     assert prompts.prompts(other, 5) != prompts.prompts(choice, 5)
 
 
-def test_renderings_of_the_prompts_are_exact_and_those_of_others_are_not(choice):
+@pytest.mark.parametrize("world", WORLDS)
+def test_renderings_of_the_prompts_show_their_atoms_and_those_of_others_do_not(choice, world):
+    choice = scorer(choice, world=world)
     asked = prompts.prompts(choice, 30)
     images = prompts.rendered(choice, asked)
 
-    assert np.mean(prompts.are_exact(images, asked)) > 0.9
-    assert np.mean(prompts.are_exact(images[::-1], asked)) < 0.1
+    assert np.mean(prompts.atoms_frac(choice, images, asked)) > 0.9
+    assert np.mean(prompts.atoms_frac(choice, images[::-1], asked)) < 0.3
 
 
 def test_larger_images_are_read_too_and_other_shapes_are_not(choice):
     asked = prompts.prompts(choice, 10)
     drawn = [prompt.scene for prompt in asked]
-    large = scenes.render(drawn, np.random.default_rng(0), image_px=128)
+    large = plain_scenes.render(drawn, np.random.default_rng(0), image_px=128)
 
-    assert np.mean(prompts.are_exact(large, asked)) > 0.9
-    assert prompts.are_exact(large[:, :, :64], asked) == [None] * 10
-    assert prompts.are_exact(large[:, :96, :96], asked) == [None] * 10
+    assert np.mean(prompts.atoms_frac(choice, large, asked)) > 0.9
+    assert prompts.atoms_frac(choice, large[:, :, :64], asked) == [None] * 10
+    assert prompts.atoms_frac(choice, large[:, :96, :96], asked) == [None] * 10
 
 
-def test_nobody_can_tell_whether_an_image_of_free_words_is_exact(choice, tmp_path):
+def test_nobody_can_tell_what_an_image_of_free_words_should_show(choice, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\n\n  a dog \nno more\n")
     choice = scorer(choice, prompts=str(tmp_path / "prompts.txt"))
 
@@ -58,7 +61,7 @@ def test_nobody_can_tell_whether_an_image_of_free_words_is_exact(choice, tmp_pat
 
     assert [prompt.text for prompt in asked] == ["a cat", "a dog"]
     assert prompts.rendered(choice, asked) is None
-    assert prompts.are_exact(np.zeros((2, 64, 64, 3), np.uint8), asked) == [None, None]
+    assert prompts.atoms_frac(choice, np.zeros((2, 64, 64, 3), np.uint8), asked) == [None, None]
 
 
 def test_real_images_come_from_a_folder_in_the_order_of_their_names(choice, tmp_path):

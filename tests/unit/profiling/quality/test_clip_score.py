@@ -3,7 +3,9 @@ import pytest
 import torch
 from transformers import CLIPImageProcessorPil
 
-from edge_node.zoo import judge, text
+from edge_node.zoo import text
+from edge_node.zoo.training import contrast
+from edge_node.zoo.worlds.builtin import PLAIN
 from profiling.quality import clip_score
 
 
@@ -22,11 +24,11 @@ def test_images_and_texts_must_pair_up():
 
 
 def test_a_clip_folder_scores_as_its_net_does(tmp_path):
-    net, generator = judge.build().eval(), torch.Generator().manual_seed(0)
+    net, generator = contrast.build(PLAIN).eval(), torch.Generator().manual_seed(0)
     for weights in net.parameters():
         weights.data.normal_(std=0.1, generator=generator)
     net.save_pretrained(tmp_path)
-    text.tokenizer().save_pretrained(tmp_path)
+    text.tokenizer(PLAIN).save_pretrained(tmp_path)
     pixels = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size=64)
     pixels.save_pretrained(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
@@ -37,7 +39,7 @@ def test_a_clip_folder_scores_as_its_net_does(tmp_path):
     with torch.inference_mode():
         inputs = pixels(list(images), return_tensors="pt")
         seen = net.visual_projection(net.vision_model(**inputs).pooler_output)
-        words = text.tokenizer()(prompts, padding=True, return_tensors="pt")
+        words = text.tokenizer(PLAIN)(prompts, padding=True, return_tensors="pt")
         read = net.text_projection(net.text_model(**words).pooler_output)
     expected = 100 * torch.nn.functional.cosine_similarity(seen, read)
     assert found == pytest.approx(expected.clamp(min=0).numpy(), abs=1e-3)

@@ -1,0 +1,1 @@
+"""Training of the zoo's nets: from rendered scenes to diffusers folders."""

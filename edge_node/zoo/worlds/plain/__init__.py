@@ -1,0 +1,1 @@
+"""The plain world: captions that say everything about one or two flat shapes."""
