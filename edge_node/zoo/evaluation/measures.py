@@ -89,9 +89,11 @@ def share_of_range(quality: Mapping[int, float], num_steps: int) -> float:
 
     >>> share_of_range({1: 0.1, 4: 0.4, 50: 0.7}, 4)
     0.5
+
+    A model that is nowhere better than at its fewest steps is at the end of its range there.
     """
-    least = quality[min(quality)]
-    return round((quality[num_steps] - least) / (max(quality.values()) - least), 6)
+    least, best = quality[min(quality)], max(quality.values())
+    return round((quality[num_steps] - least) / (best - least), 6) if best > least else 1.0
 
 
 def steps_to_share(quality: Mapping[int, float], share: float) -> int:

@@ -64,6 +64,10 @@ def test_a_share_of_the_range_counts_from_the_fewest_steps_to_the_best():
     assert measures.share_of_range(QUALITY, 50) == 1
 
 
+def test_a_model_that_never_gets_better_needs_its_fewest_steps():
+    assert measures.steps_to_share({1: 0.5, 4: 0.5, 8: 0.4}, 0.9) == 1
+
+
 def test_the_fewest_steps_that_reach_a_share_are_found():
     assert measures.steps_to_share(QUALITY, 0.9) == 8  # 0.54 of 0.6
     assert measures.steps_to_share(QUALITY, 0.91) == 50
