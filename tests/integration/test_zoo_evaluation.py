@@ -45,6 +45,20 @@ def test_it_writes_tables_a_picture_and_a_record_of_what_it_measured(tmp_path):
     assert (tmp_path / "grid.png").stat().st_size > 10_000
 
 
+def test_a_world_without_models_has_its_instruments_measured(tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "--world", "open", "--prompts", "4", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["instruments"]["decoded_psnr_db"] >= 27
+    assert found["scores"] == []
+    assert (tmp_path / "evaluation.md").read_text() in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -52,7 +66,7 @@ def test_it_writes_tables_a_picture_and_a_record_of_what_it_measured(tmp_path):
         (["--prompts", "1"], "prompts >= 2"),
         (["--world", "other"], "other"),
         (["--model", "no-such"], "no no-such in"),
-        (["--world", "open", "--model", "open-dit"], "open-autoencoder, open-judge, open-dit"),
+        (["--world", "open", "--model", "open-dit"], "no open-dit in"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_by_name(options, said, tmp_path):

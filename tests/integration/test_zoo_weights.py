@@ -5,18 +5,25 @@ import struct
 
 import numpy as np
 import pytest
-from diffusers import DiffusionPipeline, PixArtAlphaPipeline, StableDiffusionPipeline
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    DiffusionPipeline,
+    PixArtAlphaPipeline,
+    StableDiffusionPipeline,
+)
 
 from edge_node.catalog import ZOO
 from edge_node.zoo import judge
 from edge_node.zoo.evaluate import MODELS
 from edge_node.zoo.evaluation.images import generate, load
+from edge_node.zoo.training.autoencoder import reconstruct
 from edge_node.zoo.training.contrast import retrieval_frac
-from edge_node.zoo.worlds.builtin import PLAIN, WORLDS
+from edge_node.zoo.worlds.builtin import WORLDS
 from edge_node.zoo.worlds.interface import IMAGE_PX
 from protos.seeds import stream
 
-SHARED = ["autoencoder", "judge"]
+SHARED = [f"{world.prefix}{part}" for world in WORLDS.values() for part in ("autoencoder", "judge")]
 WORLD_OF = {model: world for name, world in WORLDS.items() for model in MODELS[name]}
 
 
@@ -49,8 +56,21 @@ def the_judge(world):
     return judge.load_judge(ZOO / f"{world.prefix}judge")
 
 
-def test_the_judge_finds_the_right_caption():
-    assert retrieval_frac(the_judge(PLAIN), PLAIN, stream(7, "test"), rounds=4) >= 0.95
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_the_judge_finds_the_right_caption(world):
+    assert retrieval_frac(the_judge(world), world, stream(7, "test"), rounds=4) >= 0.92
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_the_check_reads_scenes_and_still_does_after_the_autoencoder(world):
+    rng, folder = stream(9, "test"), ZOO / f"{world.prefix}autoencoder"
+    scenes = world.draw(rng, 200, "held-out")
+    images = world.render(scenes, rng, IMAGE_PX)
+    decoded = reconstruct(AutoencoderTiny.from_pretrained(folder, dtype=torch.float32), images)
+
+    for shown, least in ((images, 0.98), (decoded, 0.95)):
+        pairs = zip(shown, scenes, strict=True)
+        assert np.mean([world.held_frac(image, scene) for image, scene in pairs]) >= least
 
 
 LEAST_ATOMS_FRAC = {

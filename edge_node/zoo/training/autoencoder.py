@@ -55,7 +55,7 @@ LESSONS = {
     ),
     "open": Lessons(
         both=_OPEN,
-        decoder=replace(_OPEN, num_updates=3000, learning_rate=2e-3, seed=15),
+        decoder=replace(_OPEN, num_updates=3000, learning_rate=2e-3, seed=15, restarts=()),
         latent_noise=0.03,
         object_weight=1.0,
         num_scenes=20_000,

@@ -74,7 +74,7 @@ def learning_rate_frac(update: int, recipe: Recipe) -> float:
     Source: Loshchilov & Hutter 2017 (SGDR), each peak ``RESTART_FRAC`` of the one before.
     """
     begin = max((r for r in recipe.restarts if r <= update), default=0)
-    end = min((r for r in recipe.restarts if r > update), default=recipe.num_updates)
+    end = min([recipe.num_updates, *(r for r in recipe.restarts if r > update)])
     warm = min(1.0, (update - begin + 1) / max(1, recipe.warmup_updates))
     peak = RESTART_FRAC ** sum(r <= update for r in recipe.restarts)
     return peak * warm * 0.5 * (1 + math.cos(math.pi * (update - begin) / (end - begin)))

@@ -58,6 +58,12 @@ def test_training_lowers_the_loss(tmp_path):
     assert net.weight.flatten().tolist() == pytest.approx([1, 1, 1], abs=0.02)
 
 
+def test_the_learning_rate_ends_at_0_though_a_restart_was_planned_later():
+    plan = Recipe(num_updates=100, batch=1, learning_rate=1.0, seed=0, restarts=(150,))
+
+    assert loop.learning_rate_frac(99, plan) < 1e-3
+
+
 def test_the_learning_rate_restarts_with_a_warm_up_of_its_own():
     plan = recipe(num_updates=300, warmup_updates=10, restarts=(100, 200))
 
