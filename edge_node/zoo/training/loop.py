@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -123,6 +124,9 @@ def fit(
         folder: checkpoints; a run found there is continued.
         on_checkpoint: called with the average at each checkpoint (to export an early version).
         stop_after: end at this update although the recipe is longer; a later call continues.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the update that it met is finished and kept first.
     """
     accelerator = accelerate.Accelerator(mixed_precision=precision())
     _lay_out(net, torch.channels_last)  # convolutions are faster so
@@ -147,39 +151,64 @@ def fit(
         wall_s = before.wall_s + time.perf_counter() - began_s
         return TrainingRecord(num_updates=num_updates, wall_s=wall_s, losses=tuple(losses))
 
-    for update in range(start, end):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * learning_rate_frac(update, recipe)
-        rng = stream(recipe.seed, f"update-{update}-{accelerator.process_index}")
-        loss = loss_at(model, rng)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trainable, recipe.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        _follow(average, named, min(recipe.ema_decay, (1 + update) / (10 + update)))
-        window.append(loss.item())
+    with _noted_interrupts() as interrupts:
+        for update in range(start, end):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * learning_rate_frac(update, recipe)
+            rng = stream(recipe.seed, f"update-{update}-{accelerator.process_index}")
+            loss = loss_at(model, rng)
+            accelerator.backward(loss)
+            accelerator.clip_grad_norm_(trainable, recipe.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            _follow(average, named, min(recipe.ema_decay, (1 + update) / (10 + update)))
+            window.append(loss.item())
 
-        done = update + 1
-        if done % 50 == 0 or done == end:
-            losses.append((done, float(np.mean(window))))
-            window = []
-        if not accelerator.is_main_process:
-            continue
-        left_s = (recipe.num_updates - done) * (time.perf_counter() - began_s) / (done - start)
-        progress = f"{folder.name} {done}/{recipe.num_updates}  loss {loss.item():.4f}"
-        status.show(f"{progress}  {time_left(left_s)}", is_due=done == end)
-        if done % recipe.checkpoint_every == 0 or done == end:
-            _save(folder, net, optimizer, average, record(done))
-            if on_checkpoint and done < recipe.num_updates:
-                trained = {name: p.detach().clone() for name, p in named.items()}
-                _fill(named, average)
-                _lay_out(net, torch.contiguous_format)
-                on_checkpoint(net, record(done))
-                _lay_out(net, torch.channels_last)
-                _fill(named, trained)
+            done = update + 1
+            is_last = done == end or bool(interrupts)
+            if done % 50 == 0 or is_last:
+                losses.append((done, float(np.mean(window))))
+                window = []
+            if accelerator.is_main_process:
+                left_s = (recipe.num_updates - done) * (time.perf_counter() - began_s)
+                progress = f"{folder.name} {done}/{recipe.num_updates}  loss {loss.item():.4f}"
+                status.show(f"{progress}  {time_left(left_s / (done - start))}", is_due=is_last)
+                if done % recipe.checkpoint_every == 0 or is_last:
+                    _save(folder, net, optimizer, average, record(done))
+                    if on_checkpoint and done < recipe.num_updates:
+                        with _averaged(net, named, average):
+                            on_checkpoint(net, record(done))
+            if interrupts:
+                raise KeyboardInterrupt
     _fill(named, average)
     _lay_out(net, torch.contiguous_format)
     return net, record(end)
+
+
+@contextlib.contextmanager
+def _noted_interrupts() -> Iterator[list[int]]:
+    """Give a list in which each Ctrl-C is noted, instead of raised in the midst of an update."""
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _averaged(
+    net: nn.Module, named: Mapping[str, nn.Parameter], average: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Within it, the net's weights are their average, laid out as they are saved."""
+    trained = {name: p.detach().clone() for name, p in named.items()}
+    _fill(named, average)
+    _lay_out(net, torch.contiguous_format)
+    try:
+        yield
+    finally:
+        _lay_out(net, torch.channels_last)
+        _fill(named, trained)
 
 
 def _lay_out(net: nn.Module, memory_format: torch.memory_format) -> None:

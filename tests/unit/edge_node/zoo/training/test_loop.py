@@ -1,6 +1,8 @@
 """What the training loop promises: resume equals never having stopped, the average is returned."""
 
 import math
+import os
+import signal
 
 import pytest
 import torch
@@ -36,6 +38,32 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
     assert trained.num_updates == 12
     assert torch.equal(whole.weight, resumed.weight)
     assert torch.equal(whole.bias, resumed.bias)
+
+
+def test_an_interrupted_training_keeps_its_update_and_goes_on_as_if_nothing_had_been(tmp_path):
+    whole, _ = loop.fit(micro_net(), loss_at, recipe(), tmp_path / "whole")
+    updates, exported = [], []
+
+    def interrupted(model, rng):
+        updates.append(1)
+        if len(updates) == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss_at(model, rng)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(
+            micro_net(),
+            interrupted,
+            recipe(),
+            tmp_path / "parts",
+            on_checkpoint=lambda _, trained: exported.append(trained.num_updates),
+        )
+    resumed, trained = loop.fit(micro_net(), loss_at, recipe(), tmp_path / "parts")
+
+    assert exported == [4, 6]
+    assert trained.num_updates == 12
+    assert torch.equal(whole.weight, resumed.weight)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):
