@@ -51,10 +51,10 @@ class Evaluate:
     """Where the figures and the pictures go."""
 
     def __post_init__(self) -> None:
-        if min(self.num_steps, default=0) < 1 or self.prompts < 2:
-            raise ValueError(
-                f"num-steps must be >= 1 and prompts >= 2, got {self.num_steps} and {self.prompts}"
-            )
+        if min(self.num_steps, default=0) < 1 or [*self.num_steps] != sorted({*self.num_steps}):
+            raise ValueError(f"num-steps must be rising and >= 1, got {self.num_steps}")
+        if self.prompts < 2:
+            raise ValueError(f"prompts must be >= 2, got {self.prompts}")
 
     def __call__(self) -> int:
         """Refuse models that are not there before anything is measured."""

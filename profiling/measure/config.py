@@ -79,6 +79,12 @@ class ScorerConfig:
                 given.partition(":")[0] in schemes,
                 f"{name} must begin with {' or '.join(schemes)}, got {given!r}",
             )
+        judge = f"builtin:{'open-judge' if self.world == 'open' else 'judge'}"
+        for given in (self.clip, self.fid):
+            require(
+                not given.startswith("builtin:") or given == judge,
+                f"the {self.world} world's judge is {judge}, got {given!r}",
+            )
         require(self.num_reference >= 2, f"num_reference must be >= 2, got {self.num_reference}")
 
 

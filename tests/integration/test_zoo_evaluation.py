@@ -64,8 +64,9 @@ def test_a_world_without_models_has_its_instruments_measured(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--num-steps", "0"], "num-steps must be >= 1"),
-        (["--prompts", "1"], "prompts >= 2"),
+        (["--num-steps", "0"], "num-steps must be rising and >= 1, got (0,)"),
+        (["--num-steps", "8", "4"], "num-steps must be rising and >= 1, got (8, 4)"),
+        (["--prompts", "1"], "prompts must be >= 2, got 1"),
         (["--world", "other"], "other"),
         (["--model", "no-such"], "no no-such in"),
         (["--world", "open", "--model", "open-dit"], "no open-dit in"),

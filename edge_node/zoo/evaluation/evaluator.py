@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ _TIMED = 3
 _CHECKED = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a model's images at one step count show: [n], [n] and features [n, d]."""
+
+    num_steps: int
+    atoms: np.ndarray
+    clip: np.ndarray
+    features: np.ndarray
+
+
 class Evaluator:
     """Measures the models of a world on the same prompts."""
 
@@ -34,13 +45,29 @@ class Evaluator:
         self._asked: list[Scene] = world.distinct(stream(seed, "prompts"), num_prompts, "held-out")
         self._captions = [scene.caption for scene in self._asked]
         rng = stream(seed, "reference")
-        real = world.draw(rng, max(num_prompts, _CHECKED), "held-out")
+        real = world.draw(rng, _CHECKED, "held-out")
         self._real = measures.Reference(self._fid_features(world.render(real, rng, IMAGE_PX)))
         self._rng = stream(seed, "resampling")
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
         """Atoms and CLIP score of all images so far, [n] each."""
         self.grids: dict[str, np.ndarray] = {}
         """Of each model, the first prompts' images [steps, prompts, h, w, 3]."""
+
+    def evaluate(self, models: Sequence[str], step_counts: Sequence[int]) -> Evaluation:
+        """Return everything that is measured of the models."""
+        instruments = self.instruments()
+        scores, gains = [], []
+        for model in models:
+            found, gained = self.measure(model, step_counts)
+            scores += found
+            gains += gained
+        return Evaluation(
+            world=self._world.name,
+            instruments=instruments,
+            scores=tuple(scores),
+            gains=tuple(gains),
+            spearman=self._spearman(),
+        )
 
     def instruments(self) -> InstrumentChecks:
         """Return how well judge and check read held-out rendered scenes."""
@@ -63,7 +90,8 @@ class Evaluator:
         """Return a model's scores at each step count, and what more steps gain."""
         pipeline = load(self._weights / model)
         status, began_s = StatusLine(), time.perf_counter()
-        scores, gains, columns, last = [], [], [], None
+        scores, gains, columns = [], [], []
+        last: _Found | None = None
         total, done = sum(step_counts), 0
         for num_steps in step_counts:
             images = generate(pipeline, self._captions, num_steps, self._seed)
@@ -71,11 +99,11 @@ class Evaluator:
             atoms = self._atoms(images, self._asked)
             clip = self._judge.clip_score(images, self._captions)
             self._pairs.append((atoms, clip))
-            found = (atoms, clip, self._fid_features(images))
-            scores.append(self._score(pipeline, model, num_steps, *found))
+            found = _Found(num_steps, atoms, clip, self._fid_features(images))
+            scores.append(self._score(pipeline, model, found))
             if last:
-                gains.append(self._gain(model, num_steps, found, *last))
-            last = (num_steps, found)
+                gains.append(self._gain(model, found, last))
+            last = found
             done += num_steps
             left_s = (time.perf_counter() - began_s) * (total - done) / done
             progress = f"{model} at {num_steps} steps: {scores[-1].atoms.mean:.1%} of atoms"
@@ -83,42 +111,27 @@ class Evaluator:
         self.grids[model] = np.stack(columns)
         return scores, gains
 
-    def _score(
-        self,
-        pipeline: DiffusionPipeline,
-        model: str,
-        num_steps: int,
-        atoms: np.ndarray,
-        clip: np.ndarray,
-        features: np.ndarray,
-    ) -> Score:
+    def _score(self, pipeline: DiffusionPipeline, model: str, found: _Found) -> Score:
         return Score(
             model=model,
-            num_steps=num_steps,
+            num_steps=found.num_steps,
             guidance_scale=own_guidance_scale(pipeline),
-            atoms=measures.estimate(atoms, self._rng),
-            exact_frac=float((atoms == 1).mean()),
-            clip_score=measures.estimate(clip, self._rng),
-            fid=self._real.distance(features),
-            seconds=self._seconds(pipeline, num_steps),
-            num_images=len(atoms),
+            atoms=measures.estimate(found.atoms, self._rng),
+            exact_frac=float((found.atoms == 1).mean()),
+            clip_score=measures.estimate(found.clip, self._rng),
+            fid=self._real.distance(found.features),
+            seconds=self._seconds(pipeline, found.num_steps),
+            num_images=len(found.atoms),
         )
 
-    def _gain(
-        self,
-        model: str,
-        num_steps: int,
-        found: tuple[np.ndarray, np.ndarray, np.ndarray],
-        fewer_steps: int,
-        before: tuple[np.ndarray, np.ndarray, np.ndarray],
-    ) -> Gain:
+    def _gain(self, model: str, more: _Found, fewer: _Found) -> Gain:
         return Gain(
             model=model,
-            num_steps=num_steps,
-            fewer_steps=fewer_steps,
-            atoms_p=measures.better_p(found[0], before[0], self._rng),
-            clip_p=measures.better_p(found[1], before[1], self._rng),
-            fid_p=self._real.nearer_p(found[2], before[2], self._rng),
+            num_steps=more.num_steps,
+            fewer_steps=fewer.num_steps,
+            atoms_p=measures.better_p(more.atoms, fewer.atoms, self._rng),
+            clip_p=measures.better_p(more.clip, fewer.clip, self._rng),
+            fid_p=self._real.nearer_p(more.features, fewer.features, self._rng),
         )
 
     def _seconds(self, pipeline: DiffusionPipeline, num_steps: int) -> float:
@@ -137,22 +150,6 @@ class Evaluator:
     def _fid_features(self, images: np.ndarray) -> np.ndarray:
         parts = torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 256)
         return torch.cat([self._features(part) for part in parts]).double().numpy()
-
-    def evaluate(self, models: Sequence[str], step_counts: Sequence[int]) -> Evaluation:
-        """Return everything that is measured of the models."""
-        instruments = self.instruments()
-        scores, gains = [], []
-        for model in models:
-            found, gained = self.measure(model, step_counts)
-            scores += found
-            gains += gained
-        return Evaluation(
-            world=self._world.name,
-            instruments=instruments,
-            scores=tuple(scores),
-            gains=tuple(gains),
-            spearman=self._spearman(),
-        )
 
     def _spearman(self) -> float | None:
         if not self._pairs:

@@ -18,7 +18,7 @@ class Score:
     """Share of the images in which all of them hold."""
     clip_score: Estimate
     fid: float
-    """On the judge's features, against as many rendered scenes of other seeds."""
+    """On the judge's features, against 1,000 rendered held-out scenes of another seed."""
     seconds: float
     """Of one image by itself, median; diffusers' pipeline, text encoding and decoding included."""
     num_images: int
@@ -26,7 +26,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gain:
-    """What twice the steps buy, paired by prompt: one-sided p-values."""
+    """What more steps buy, paired by prompt: one-sided p-values."""
 
     model: str
     num_steps: int

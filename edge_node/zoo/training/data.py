@@ -1,7 +1,7 @@
 """Training data: scenes rendered once, and the latents of scenes encoded once.
 
 Both are functions of a world and a seed. Rendering an image takes about as long as a training step
-needs for it, so nothing is rendered twice.
+needs for it, so a run renders nothing twice.
 """
 
 import hashlib

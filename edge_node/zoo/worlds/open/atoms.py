@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from edge_node.zoo.worlds.interface import IMAGE_PX
 from edge_node.zoo.worlds.open.painting import STAR_INNER, signed_distance, turned
-from edge_node.zoo.worlds.open.scenes import COLOURS, KINDS, RELATIONS, Relation, Scene, Thing
+from edge_node.zoo.worlds.open.scenes import COLOURS, KINDS, Relation, Scene, Thing
 
 LEAST_CHROMA = 45.0
 """Largest less smallest of a pixel's R, G, B (0..255): what counts as colourful."""
@@ -126,7 +126,4 @@ def _holds(relation: Relation, found: list[Found]) -> bool:
     )
     if len(firsts) != 1 or len(seconds) != 1:
         return False
-    toward_x, toward_y = RELATIONS[relation.name]
-    x, y = firsts[0].x - seconds[0].x, firsts[0].y - seconds[0].y
-    along, across = (x * toward_x, y) if toward_x else (y * toward_y, x)
-    return along > abs(across)
+    return relation.margin(firsts[0].x - seconds[0].x, firsts[0].y - seconds[0].y) > 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_node.zoo.worlds.interface import IMAGE_PX
-from edge_node.zoo.worlds.open.scenes import COLOURS, RELATIONS, Relation, Scene, Thing
+from edge_node.zoo.worlds.open.scenes import COLOURS, Relation, Scene, Thing
 
 _GAP_PX = 2.5
 """Least distance of two things' circumscribed circles."""
@@ -144,10 +144,7 @@ def _holds(relation: Relation, placed: Sequence[Placed]) -> bool:
         next(one for one in placed if one.thing == thing)
         for thing in (relation.first, relation.second)
     )
-    along_x, along_y = RELATIONS[relation.name]
-    x, y = first.x - second.x, first.y - second.y
-    along, across = (x * along_x, abs(y)) if along_x else (y * along_y, abs(x))
-    return along >= across + _MARGIN_PX
+    return relation.margin(first.x - second.x, first.y - second.y) >= _MARGIN_PX
 
 
 def _painted(placed: Sequence[Placed], rng: np.random.Generator, image_px: int) -> np.ndarray:

@@ -75,6 +75,14 @@ class Relation:
     def __str__(self) -> str:
         return f"the {self.first} {self.name} the {self.second}"
 
+    def margin(self, x: float, y: float) -> float:
+        """Return by how much it holds, > 0 where it does, for the first's centre less the second's.
+
+        The offset along the relation's direction must exceed that across it.
+        """
+        toward_x, toward_y = RELATIONS[self.name]
+        return x * toward_x - abs(y) if toward_x else y * toward_y - abs(x)
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

@@ -143,21 +143,6 @@ def draw(
     return [draw_pair(rng, split) if pair else draw_single(rng, split) for pair in is_pair]
 
 
-def distinct(rng: np.random.Generator, count: int, kind: type[Scene], split: Split) -> list[Scene]:
-    """Return ``count`` different scenes of one kind.
-
-    Raises:
-        ValueError: the split holds too few of that kind.
-    """
-    drawn: dict[str, Scene] = {}
-    for _ in range(50 * count):
-        scene = draw_single(rng, split) if kind is Single else draw_pair(rng, split)
-        drawn.setdefault(scene.caption, scene)
-        if len(drawn) == count:
-            return list(drawn.values())
-    raise ValueError(f"the {split} split holds fewer than {count} {kind.__name__} scenes")
-
-
 def render(
     scenes: Sequence[Scene], rng: np.random.Generator, image_px: int = IMAGE_PX
 ) -> np.ndarray:

@@ -57,6 +57,8 @@ def test_step_counts_above_a_models_most_are_left_out():
         ("grid", {"batches": ()}, "batches must hold sizes >= 1"),
         ("scorer", {"clip": "inception-v3"}, "clip must begin with .*, got 'inception-v3'"),
         ("scorer", {"fid": "hub:a/b"}, "fid must begin with .*, got 'hub:a/b'"),
+        ("scorer", {"world": "open"}, "the open world's judge is builtin:open-judge, got 'bu"),
+        ("scorer", {"fid": "builtin:open-judge"}, "the plain world's judge is builtin:judge, got"),
         ("scorer", {"num_reference": 1}, "num_reference must be >= 2, got 1"),
         ("run", {"budget_s": float("inf")}, "budget_s must be > 0 and finite, got inf"),
         ("run", {"bootstrap": 3}, "bootstrap must be >= 20, got 3"),

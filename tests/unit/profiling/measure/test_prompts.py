@@ -15,6 +15,11 @@ def scorer(choice, **changes):
     return dataclasses.replace(choice, scorer=dataclasses.replace(choice.scorer, **changes))
 
 
+def of_world(choice, world):
+    judge = f"builtin:{WORLDS[world].prefix}judge"
+    return scorer(choice, world=world, clip=judge, fid=judge)
+
+
 def test_more_prompts_keep_the_first(choice):
     assert prompts.prompts(choice, 20)[:5] == prompts.prompts(choice, 5)
     assert len({prompt.seed for prompt in prompts.prompts(choice, 20)}) == 20
@@ -22,7 +27,7 @@ def test_more_prompts_keep_the_first(choice):
 
 @pytest.mark.parametrize(("world", "scenes"), [("plain", plain_scenes), ("open", open_scenes)])
 def test_prompts_are_held_out_captions_of_the_world_that_is_named(choice, world, scenes):
-    drawn = [prompt.scene for prompt in prompts.prompts(scorer(choice, world=world), 100)]
+    drawn = [prompt.scene for prompt in prompts.prompts(of_world(choice, world), 100)]
 
     assert {scenes.split_of(scene) for scene in drawn} == {"held-out"}
 
@@ -35,7 +40,7 @@ def test_another_seed_draws_other_prompts(choice):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_renderings_of_the_prompts_show_their_atoms_and_those_of_others_do_not(choice, world):
-    choice = scorer(choice, world=world)
+    choice = of_world(choice, world)
     asked = prompts.prompts(choice, 30)
     images = prompts.rendered(choice, asked)
 

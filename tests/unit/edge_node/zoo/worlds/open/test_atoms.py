@@ -1,4 +1,4 @@
-"""What the open world's exact check promises: each atom is told, by itself, from pixels."""
+"""The open world's check: each atom is read from pixels, by itself."""
 
 from collections import Counter
 
