@@ -186,9 +186,14 @@ def fit(
 
 @contextlib.contextmanager
 def _noted_interrupts() -> Iterator[list[int]]:
-    """Give a list in which each Ctrl-C is noted, instead of raised in the midst of an update."""
+    """Give a list in which each Ctrl-C is noted, instead of raised in the midst of an update.
+
+    Where it is ignored, as by what a shell runs in the background, it stays so.
+    """
     noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     try:
         yield noted
     finally:

@@ -40,6 +40,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
     assert torch.equal(whole.bias, resumed.bias)
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: a shell's background jobs, such as this suite, may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_training_keeps_its_update_and_goes_on_as_if_nothing_had_been(tmp_path):
     whole, _ = loop.fit(micro_net(), loss_at, recipe(), tmp_path / "whole")
     updates, exported = [], []
@@ -64,6 +73,20 @@ def test_an_interrupted_training_keeps_its_update_and_goes_on_as_if_nothing_had_
     assert trained.num_updates == 12
     assert torch.equal(whole.weight, resumed.weight)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_training_run_that_ignores_interrupts_goes_on(tmp_path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def interrupted(model, rng):
+        os.kill(os.getpid(), signal.SIGINT)
+        return loss_at(model, rng)
+
+    _, trained = loop.fit(micro_net(), interrupted, recipe(), tmp_path / "run")
+
+    assert trained.num_updates == 12
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):
