@@ -113,7 +113,10 @@ def encode_scenes(
     Where the autoencoder's ``scaling_factor`` is not set, it is: to unit variance of the latents.
     """
     words = text.tokenizer(world)
-    file = folder / f"latents-{world.name}-{image_px}-{count}-{_digest(autoencoder)}.safetensors"
+    file = (
+        folder
+        / f"latents-{world.name}-{image_px}-{count}-{_digest(autoencoder, world)}.safetensors"
+    )
     if not file.exists():
         rng = stream(LATENT_SEED, "denoiser-scenes")
         drawn = world.draw(rng, count, "train")
@@ -139,9 +142,12 @@ def encode_scenes(
     return LatentData(latents, data["ids"].long(), text.token_ids(words, [""])[0])
 
 
-def _digest(autoencoder: AutoencoderTiny) -> str:
-    """Return a short name of an encoder's weights: latents of another one are of no use."""
-    digest = hashlib.sha256()
+def _digest(autoencoder: AutoencoderTiny, world: World[Any]) -> str:
+    """Return a short name of an encoder and what it encodes: other latents are of no use."""
+    rng = stream(LATENT_SEED, "digest")
+    scenes = world.draw(rng, 8, "train")
+    digest = hashlib.sha256(world.render(scenes, rng, IMAGE_PX).tobytes())
+    digest.update("\n".join(scene.caption for scene in scenes).encode())
     for value in autoencoder.encoder.state_dict().values():
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:8]

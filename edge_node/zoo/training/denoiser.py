@@ -82,15 +82,22 @@ VARIANTS = {
     ),
     "open-base": Variant(
         world=OPEN,
-        channels=(64, 128),
-        recipe=Recipe(num_updates=6000, batch=64, learning_rate=1e-3, seed=61, warmup_updates=200),
+        channels=(128, 192),
+        recipe=Recipe(
+            num_updates=40_000,
+            batch=64,
+            learning_rate=1e-3,
+            seed=61,
+            warmup_updates=200,
+            restarts=(8000, 20_000),
+        ),
         trains_text=True,
-        num_scenes=60_000,
+        num_scenes=80_000,
     ),
     "open-small": Variant(
         world=OPEN,
         recipe=Recipe(num_updates=5000, batch=64, learning_rate=1.2e-3, seed=62),
-        num_scenes=60_000,
+        num_scenes=80_000,
     ),
     "open-wide": Variant(
         world=OPEN,

@@ -1,6 +1,7 @@
 """What training data promise: functions of world and seed, encoded once, timesteps where asked."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,17 @@ def test_latents_of_another_encoder_size_or_number_are_never_taken(tmp_path):
 
     assert len(list(tmp_path.iterdir())) == 4
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_latents_of_scenes_that_are_painted_otherwise_are_never_taken(tmp_path):
+    net = autoencoder.build(PLAIN)
+    darker = replace(PLAIN, render=lambda *given: PLAIN.render(*given) // 2)
+
+    before = data.encode_scenes(net, PLAIN, 64, 6, tmp_path)
+    after = data.encode_scenes(net, darker, 64, 6, tmp_path)
+
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not torch.equal(before.latents, after.latents)
 
 
 @each_world
