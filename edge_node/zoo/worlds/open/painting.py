@@ -59,7 +59,7 @@ def render(
 def lay_out(scene: Scene, rng: np.random.Generator) -> list[Placed]:
     """Return the scene's things in places that no two share and that its relation asks for."""
     things = [group.thing for group in scene.groups for _ in range(group.count)]
-    largest = float(np.clip(17 - 1.5 * len(things), 7.5, 12.5))
+    largest = float(np.clip(14.5 - len(things), 7.5, 11.0))
     scales = np.array([_SCALE[thing.kind] for thing in things])
     while True:
         radii = scales * rng.uniform(max(6.5, 0.7 * largest), largest, len(things))

@@ -36,8 +36,7 @@ RELATIONS: dict[str, tuple[int, int]] = {
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 8
 _NUM_GROUPS = (2, 3, 4)
-_NUM_GROUPS_CHANCES = (0.5, 0.35, 0.15)
-_COUNT_CHANCES = (0.5, 0.3, 0.2)
+_NUM_GROUPS_CHANCES = (0.35, 0.4, 0.25)
 _RELATED_FRAC = 0.4
 """Of the scenes that have two single things."""
 _HELD_OUT_ONE_IN = 5
@@ -234,7 +233,7 @@ def _changed(scene: Scene, rng: np.random.Generator) -> Scene:
 def _scene(rng: np.random.Generator) -> Scene:
     num_groups = int(rng.choice(_NUM_GROUPS, p=_NUM_GROUPS_CHANCES))
     while True:
-        counts = 1 + rng.choice(len(COUNTS), num_groups, p=_COUNT_CHANCES)
+        counts = rng.integers(1, len(COUNTS) + 1, num_groups)
         if MIN_OBJECTS <= counts.sum() <= MAX_OBJECTS:
             break
     things = rng.choice(len(COLOURS) * len(KINDS), num_groups, replace=False)
