@@ -1,6 +1,5 @@
 """The command that trains the built-in zoo, from rendered scenes to diffusers folders."""
 
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 import tyro
 from diffusers import AutoencoderTiny, ConfigMixin, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import load_file, load_model
 from torch import nn
 from transformers import CLIPTextModel
 
@@ -63,8 +63,10 @@ class Train:
     $ accelerate launch -m edge_node.zoo.train              the same on several GPUs
 
     Data are rendered, nothing is downloaded. Stop it with Ctrl-C and start it again: it goes on
-    from its last checkpoint under --work; a finished net is only exported again. Weights land in
-    edge_node/zoo/weights/MODEL/ as float16 safetensors, each with a model card.
+    from its last checkpoint under --work; a finished net is only exported again. Where there is no
+    checkpoint, a denoiser goes on from its exported folder, if its recipe has more updates than
+    that has seen. Weights land in edge_node/zoo/weights/MODEL/ as float16 safetensors, each with a
+    model card.
     """
 
     model: tuple[Model, ...] = ORDER
@@ -204,14 +206,22 @@ class Trainer:
         export: Callable[..., None],
     ) -> None:
         """Train a denoiser to its end; export it at every checkpoint."""
+        folder = self._weights / model
 
         def save(net: Any, trained: TrainingRecord) -> None:
             denoising = net.transformer if hasattr(net, "transformer") else net.unet
-            export(denoising, net.encoder, vae, folder=self._weights / model)
+            export(denoising, net.encoder, vae, folder=folder)
             num_parameters = _count(denoising) + _count(net.encoder)
             self._card(model, num_parameters, recipe, trained, what, num_scenes)
 
-        found, trained = fit(net, loss_at, recipe, self._work / model, on_checkpoint=save)
+        begun = card.trained(folder)
+        if begun and begun.num_updates < recipe.num_updates:
+            _load_exported(net, folder)
+        else:
+            begun = None
+        found, trained = fit(
+            net, loss_at, recipe, self._work / model, begun=begun, on_checkpoint=save
+        )
         save(found, trained)
 
     def _latents(self, variant: denoiser.Variant) -> tuple[AutoencoderTiny, data.LatentData]:
@@ -245,12 +255,9 @@ class Trainer:
         return net
 
     def _is_finished(self, model: str) -> bool:
-        file = self._weights / model / "training.json"
-        if not file.exists():
-            return False
-        training = json.loads(file.read_text())
-        updates = self._updates or training["recipe"]["num_updates"]
-        return bool(training["trained"]["num_updates"] >= updates)
+        trained = card.trained(self._weights / model)
+        updates = self._updates or denoiser.VARIANTS[model].recipe.num_updates
+        return trained is not None and trained.num_updates >= updates
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         updates = self._updates
@@ -275,6 +282,16 @@ class Trainer:
             manifest=manifest.collect(),
         )
         card.write(training, self._weights / model)
+
+
+def _load_exported(net: Any, folder: Path) -> None:
+    """Fill a denoiser and its text encoder with the weights of a model's folder."""
+    if hasattr(net, "transformer"):
+        denoising, part = net.transformer, "transformer"
+    else:
+        denoising, part = net.unet, "unet"
+    denoising.load_state_dict(load_file(folder / part / "diffusion_pytorch_model.safetensors"))
+    load_model(net.encoder, folder / "text_encoder" / "model.safetensors")
 
 
 def _count(net: nn.Module) -> int:

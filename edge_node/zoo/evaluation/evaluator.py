@@ -14,7 +14,7 @@ from scipy import stats
 from edge_node.zoo import judge
 from edge_node.zoo.evaluation import measures
 from edge_node.zoo.evaluation.images import generate, load, own_guidance_scale
-from edge_node.zoo.evaluation.record import Evaluation, Gain, InstrumentChecks, Score
+from edge_node.zoo.evaluation.record import Evaluation, Gain, InstrumentChecks, Score, Summary
 from edge_node.zoo.training import autoencoder, contrast
 from edge_node.zoo.worlds.interface import IMAGE_PX, Scene, World
 from protos.progress import StatusLine, time_left
@@ -56,17 +56,22 @@ class Evaluator:
     def evaluate(self, models: Sequence[str], step_counts: Sequence[int]) -> Evaluation:
         """Return everything that is measured of the models."""
         instruments = self.instruments()
-        scores, gains = [], []
+        scores, gains, summaries = [], [], []
         for model in models:
-            found, gained = self.measure(model, step_counts)
+            found, gained, summary = self.measure(model, step_counts)
             scores += found
             gains += gained
+            summaries.append(summary)
+        front = measures.pareto([(s.model, s.seconds, s.atoms.mean) for s in scores])
         return Evaluation(
             world=self._world.name,
             instruments=instruments,
             scores=tuple(scores),
             gains=tuple(gains),
+            summaries=tuple(summaries),
+            pareto=tuple(dict.fromkeys(name for name, _, _ in front)),
             spearman=self._spearman(),
+            weights_bytes=sum(f.stat().st_size for f in self._weights.rglob("*.safetensors")),
         )
 
     def instruments(self) -> InstrumentChecks:
@@ -86,7 +91,9 @@ class Evaluator:
             decoded_psnr_db=float((10 * np.log10(255**2 / error)).mean()),
         )
 
-    def measure(self, model: str, step_counts: Sequence[int]) -> tuple[list[Score], list[Gain]]:
+    def measure(
+        self, model: str, step_counts: Sequence[int]
+    ) -> tuple[list[Score], list[Gain], Summary]:
         """Return a model's scores at each step count, and what more steps gain."""
         pipeline = load(self._weights / model)
         status, began_s = StatusLine(), time.perf_counter()
@@ -109,7 +116,7 @@ class Evaluator:
             progress = f"{model} at {num_steps} steps: {scores[-1].atoms.mean:.1%} of atoms"
             status.show(f"{progress}  {time_left(left_s)}", is_due=True)
         self.grids[model] = np.stack(columns)
-        return scores, gains
+        return scores, gains, _summary(model, type(pipeline.scheduler).__name__, scores)
 
     def _score(self, pipeline: DiffusionPipeline, model: str, found: _Found) -> Score:
         return Score(
@@ -156,3 +163,14 @@ class Evaluator:
             return None
         atoms, clip = (np.concatenate(part) for part in zip(*self._pairs, strict=True))
         return float(stats.spearmanr(atoms, clip).statistic)
+
+
+def _summary(model: str, sampler: str, scores: Sequence[Score]) -> Summary:
+    quality = {score.num_steps: score.atoms.mean for score in scores}
+    return Summary(
+        model=model,
+        sampler=sampler,
+        range_frac_at_4_steps=measures.share_of_range(quality, 4) if 4 in quality else None,
+        steps_to_90_percent=measures.steps_to_share(quality, 0.9),
+        best_atoms_frac=max(quality.values()),
+    )

@@ -37,6 +37,20 @@ class Gain:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """How a model's share of atoms rises with denoising steps."""
+
+    model: str
+    sampler: str
+    """Class of its scheduler."""
+    range_frac_at_4_steps: float | None
+    """Of its own range, fewest steps to best; None where 4 steps were not measured."""
+    steps_to_90_percent: int
+    """Fewest measured steps that reach 90 % of its range."""
+    best_atoms_frac: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstrumentChecks:
     """How well the instruments read held-out rendered scenes, and after the autoencoder."""
 
@@ -58,5 +72,10 @@ class Evaluation:
     instruments: InstrumentChecks
     scores: tuple[Score, ...]
     gains: tuple[Gain, ...]
+    summaries: tuple[Summary, ...]
+    pareto: tuple[str, ...]
+    """Models on the front of atoms against seconds, the fastest first."""
     spearman: float | None
     """Rank correlation of CLIP score and atoms over all images; None where there are none."""
+    weights_bytes: int
+    """Of all models in the weights' folder, other worlds' too."""

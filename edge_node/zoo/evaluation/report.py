@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from edge_node.zoo.evaluation import measures
 from edge_node.zoo.evaluation.record import Evaluation, Score
 
 GRID_PX = 64
 GRID_COLUMNS = 3
-_FEW, _SHARE = 4, 0.9
 
 
 def tables(evaluation: Evaluation) -> str:
@@ -42,17 +40,22 @@ def _scores(evaluation: Evaluation) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
         *map(_row, evaluation.scores),
         "",
-        f"| model | of its range at {_FEW} steps | steps to {_SHARE:.0%} of its range "
-        "| best atoms |",
-        "|---|---|---|---|",
+        "| model | sampler | of its range at 4 steps | steps to 90 % of its range | best atoms |",
+        "|---|---|---|---|---|",
     ]
-    for model, quality in _atoms(evaluation).items():
-        few = f"{measures.share_of_range(quality, _FEW):.0%}" if _FEW in quality else "-"
-        steps = measures.steps_to_share(quality, _SHARE)
-        lines.append(f"| {model} | {few} | {steps} | {max(quality.values()):.1%} |")
-    front = measures.pareto([(s.model, s.seconds, s.atoms.mean) for s in evaluation.scores])
-    names = ", ".join(dict.fromkeys(name for name, _, _ in front))
-    return [*lines, "", f"On the front of atoms against seconds: {names}."]
+    for one in evaluation.summaries:
+        few = "-" if one.range_frac_at_4_steps is None else f"{one.range_frac_at_4_steps:.0%}"
+        lines.append(
+            f"| {one.model} | {one.sampler} | {few} | {one.steps_to_90_percent} "
+            f"| {one.best_atoms_frac:.1%} |"
+        )
+    names = ", ".join(evaluation.pareto)
+    return [
+        *lines,
+        "",
+        f"On the front of atoms against seconds: {names}.",
+        f"Weights of the zoo: {evaluation.weights_bytes / 1e6:.0f} MB.",
+    ]
 
 
 def _gains(evaluation: Evaluation) -> list[str]:
@@ -78,14 +81,6 @@ def _row(score: Score) -> str:
         f"| {clip.mean:.1f} ({clip.low:.1f} .. {clip.high:.1f}) | {score.fid:.4f} "
         f"| {score.seconds:.3f} | {score.num_images} |"
     )
-
-
-def _atoms(evaluation: Evaluation) -> dict[str, dict[int, float]]:
-    """Return each model's share of atoms at each step count."""
-    found: dict[str, dict[int, float]] = {}
-    for score in evaluation.scores:
-        found.setdefault(score.model, {})[score.num_steps] = score.atoms.mean
-    return found
 
 
 def draw_grid(grids: Mapping[str, np.ndarray], num_steps: Sequence[int], file: Path) -> None:

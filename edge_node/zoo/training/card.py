@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from edge_node.zoo.training.loop import Recipe, TrainingRecord
+from protos.config import read_json
 from protos.manifest import Manifest
 
 
@@ -54,6 +55,12 @@ def write(training: Training, folder: Path) -> None:
         "its figures stand in docs/results/zoo.md.\n\n"
         "![training loss](loss.png)\n"
     )
+
+
+def trained(folder: Path) -> TrainingRecord | None:
+    """Return how far the model in a folder was trained; None where there is none."""
+    file = folder / "training.json"
+    return read_json(file, Training).trained if file.exists() else None
 
 
 def _plot(training: Training, file: Path) -> None:

@@ -82,14 +82,9 @@ VARIANTS = {
     ),
     "open-base": Variant(
         world=OPEN,
-        channels=(128, 192),
+        channels=(96, 160),
         recipe=Recipe(
-            num_updates=40_000,
-            batch=64,
-            learning_rate=1e-3,
-            seed=61,
-            warmup_updates=200,
-            restarts=(8000, 20_000),
+            num_updates=10_000, batch=64, learning_rate=1e-3, seed=61, warmup_updates=200
         ),
         trains_text=True,
         num_scenes=80_000,
@@ -171,6 +166,7 @@ class Denoising(Diffusion):
         self.unet = unet
         self.unet.set_attn_processor(AttnProcessor())  # torch's fused one is slow to train on a CPU
         self.encoder = encoder
+        self.encoder.set_attn_implementation("eager")
 
     def forward(self, latents: Tensor, ids: Tensor, times: Tensor, noise: Tensor) -> Tensor:
         """Return the mean squared error of v."""

@@ -111,6 +111,7 @@ def fit(
     recipe: Recipe,
     folder: Path,
     *,
+    begun: TrainingRecord | None = None,
     on_checkpoint: Callable[[nn.Module, TrainingRecord], None] | None = None,
     stop_after: int | None = None,
 ) -> tuple[Net, TrainingRecord]:
@@ -121,6 +122,7 @@ def fit(
         loss_at: loss of one batch.
         recipe: length and speed.
         folder: checkpoints; a run found there is continued.
+        begun: what ``net`` has behind it, where there is no checkpoint.
         on_checkpoint: called with the average at each checkpoint (to export an early version).
         stop_after: end at this update although the recipe is longer; a later call continues.
 
@@ -134,7 +136,7 @@ def fit(
         trainable, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
     )
     average = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
-    before = _restore(folder, net, optimizer, average)
+    before = _restore(folder, net, optimizer, average) or begun or TrainingRecord()
     start = before.num_updates
     end = max(start, min(recipe.num_updates, stop_after or recipe.num_updates))
     model, optimizer = accelerator.prepare(net, optimizer)
@@ -267,13 +269,13 @@ def _save(
 
 def _restore(
     folder: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
-) -> TrainingRecord:
+) -> TrainingRecord | None:
     """Fill the arguments from a checkpoint, where there is one; return its record."""
     old = folder.with_name(f"{folder.name}.old")
     if not folder.exists() and old.exists():
         old.rename(folder)
     if not (folder / "state.json").exists():
-        return TrainingRecord()
+        return None
     net.load_state_dict(load_file(folder / "net.safetensors"))
     _fill(average, load_file(folder / "average.safetensors"))
     layout = optimizer.state_dict()

@@ -19,18 +19,20 @@ PLAIN: World[plain_scenes.Scene] = World(
     draw=plain_scenes.draw,
     spoiled=plain_scenes.spoiled,
     render=plain_scenes.render,
+    described=lambda scenes, _: [scene.caption for scene in scenes],
     held_frac=checker.held_frac,
 )
 OPEN: World[open_scenes.Scene] = World(
     name="open",
     prefix="open-",
     words=tuple(open_scenes.words()),
-    max_tokens=28,
+    max_tokens=44,
     latent_channels=16,
-    layout_time=500,
+    layout_time=600,
     draw=open_scenes.draw,
     spoiled=open_scenes.spoiled,
     render=painting.render,
+    described=painting.described,
     held_frac=atoms.held_frac,
 )
 WORLDS: Mapping[str, World[Any]] = {world.name: world for world in (PLAIN, OPEN)}

@@ -45,6 +45,9 @@ class World(Generic[S]):
     """Changes one thing about a scene: a hard negative for the judge."""
     render: Callable[[Sequence[S], np.random.Generator, int], np.ndarray]
     """Paints scenes as uint8 images [n, px, px, 3] of that many pixels a side."""
+    described: Callable[[Sequence[S], np.random.Generator], list[str]]
+    """Captions that also tell what they leave open, of the images that ``render`` paints from the
+    same generator state."""
     held_frac: Callable[[np.ndarray, S], float]
     """Share of the caption's atoms that an image [64 k, 64 k, 3] shows."""
 

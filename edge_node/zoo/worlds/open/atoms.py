@@ -27,14 +27,12 @@ MAX_AREA_PX = 600
 """Larger ones are no thing: the largest that is painted covers 380, noise the whole image."""
 MIN_OVERLAP = 0.6
 """Least intersection over union with the best template; below it the kind is unreadable."""
-_FULL_TURN = {"ball": 0.0, "ring": 0.0, "square": 90.0, "triangle": 120.0, "star": 72.0}
+_FULL_TURN = {"ball": 0.0, "ring": 0.0, "star": 72.0}
 """Degrees after which a kind looks the same."""
 _STEP_DEGREES = 9.0
 _AREA_PER_SQUARE = {
     "ball": np.pi,
     "ring": np.pi * (1 - 0.48**2),
-    "square": 2.0,
-    "triangle": 0.75 * np.sqrt(3),
     "star": 5 * STAR_INNER * np.sin(np.pi / 5),
 }
 """A kind's area over the square of its radius."""

@@ -17,7 +17,7 @@ from edge_node.zoo.worlds.open.scenes import COLOURS, Relation, Scene, Thing
 
 _GAP_PX = 2.5
 """Least distance of two things' circumscribed circles."""
-_LIGHTER, _DARKER = 0.42, 0.6
+_LIGHTER, _DARKER = 0.3, 0.72
 """A texture's second tone: mixed with so much white, or so bright."""
 _SHADOW, _SHADOW_PX = 0.35, 1.8
 _LIGHT = 0.14
@@ -26,7 +26,7 @@ _TRIES = 60
 """Places that are tried for a thing before all begin anew."""
 _MARGIN_PX = 4.0
 """Of the centres of related things, beyond what makes the relation hold."""
-_SCALE = {"ball": 0.9, "ring": 0.95, "square": 1.0, "triangle": 1.1, "star": 1.2}
+_SCALE = {"ball": 0.9, "ring": 0.95, "star": 1.2}
 """Of a kind's radius: thinner kinds are larger, so that all can be told apart when small."""
 STAR_INNER = 0.4
 """Radius of a star's inner corners, of its own."""
@@ -51,9 +51,17 @@ def render(
     The same generator state lays the same scenes out alike in every size.
     """
     images = np.empty((len(scenes), image_px, image_px, 3), np.uint8)
-    for image, scene in zip(images, scenes, strict=True):
-        image[:] = _painted(lay_out(scene, rng), rng, image_px)
+    for image, scene, own in zip(images, scenes, rng.spawn(len(scenes)), strict=True):
+        image[:] = _painted(lay_out(scene, own), own, image_px)
     return images
+
+
+def described(scenes: Sequence[Scene], rng: np.random.Generator) -> list[str]:
+    """Return captions that tell the places too, of the images painted from the same state."""
+    return [
+        scene.described([(one.x / IMAGE_PX, one.y / IMAGE_PX) for one in lay_out(scene, own)])
+        for scene, own in zip(scenes, rng.spawn(len(scenes)), strict=True)
+    ]
 
 
 def lay_out(scene: Scene, rng: np.random.Generator) -> list[Placed]:
@@ -87,11 +95,6 @@ def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: float) -> n
         return np.hypot(x, y) - radius
     if kind == "ring":
         return np.abs(np.hypot(x, y) - 0.74 * radius) - 0.26 * radius
-    if kind == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - radius / np.sqrt(2)
-    if kind == "triangle":
-        slanted = np.abs(x) * np.sqrt(0.75) - y / 2
-        return np.maximum(slanted, y) - radius / 2
     if kind == "star":
         return _star(x, y, radius)
     raise ValueError(f"unknown kind {kind!r}")

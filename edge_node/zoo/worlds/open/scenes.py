@@ -3,20 +3,21 @@
 Responsible for captions and for the held-out split. Not: what the caption leaves open (painting.py:
 places, sizes, angles, textures, light) and reading images (atoms.py).
 
-    two red stars, a blue ring and three green squares; the blue ring above a yellow ball
+    two red stars, a blue ring and a yellow ball; the blue ring above the yellow ball
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from zlib import crc32
 
 import numpy as np
 
 from edge_node.zoo.worlds.interface import Split
 
-KINDS = ("ball", "ring", "square", "triangle", "star")
+KINDS = ("ball", "ring", "star")
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (215, 35, 40),
     "yellow": (240, 205, 35),
@@ -34,10 +35,14 @@ RELATIONS: dict[str, tuple[int, int]] = {
 }
 """Direction from the second thing to the first (x to the right, y down)."""
 
+COLUMNS, ROWS = "ABCDEFGH", "12345678"
+"""Of the image, from its top left corner: where a described thing's centre is."""
+
 MIN_OBJECTS, MAX_OBJECTS = 3, 8
 _NUM_GROUPS = (2, 3, 4)
-_NUM_GROUPS_CHANCES = (0.35, 0.4, 0.25)
-_RELATED_FRAC = 0.4
+_NUM_GROUPS_CHANCES = (0.5, 0.35, 0.15)
+_COUNT_CHANCES = (0.5, 0.3, 0.2)
+_RELATED_FRAC = 0.3
 """Of the scenes that have two single things."""
 _HELD_OUT_ONE_IN = 5
 
@@ -94,7 +99,20 @@ class Scene:
     @property
     def caption(self) -> str:
         """The prompt."""
-        *firsts, last = map(str, self.groups)
+        return self._said([str(group) for group in self.groups])
+
+    def described(self, centres: Sequence[tuple[float, float]]) -> str:
+        """Return the caption with the cell of each thing behind its group.
+
+        Takes the centres of all things, group by group, as (x, y) shares of the image's side.
+        """
+        cells = iter(
+            f"{COLUMNS[int(x * len(COLUMNS))]} {ROWS[int(y * len(ROWS))]}" for x, y in centres
+        )
+        return self._said([" ".join([str(g), *islice(cells, g.count)]) for g in self.groups])
+
+    def _said(self, groups: list[str]) -> str:
+        *firsts, last = groups
         named = f"{', '.join(firsts)} and {last}" if firsts else last
         return f"{named}; {self.relation}" if self.relation else named
 
@@ -110,9 +128,10 @@ class Scene:
 
 
 def words() -> list[str]:
-    """Return every word and mark that a caption may hold."""
+    """Return every word and mark that a caption may hold, those of descriptions last."""
     found = {",", ";", "and", "the", *KINDS, *(f"{kind}s" for kind in KINDS), *COLOURS, *COUNTS}
-    return sorted(found | {word for relation in RELATIONS for word in relation.split()})
+    found |= {word for relation in RELATIONS for word in relation.split()}
+    return [*sorted(found), *COLUMNS, *ROWS]
 
 
 def split_of(scene: Scene) -> Split:
@@ -233,7 +252,7 @@ def _changed(scene: Scene, rng: np.random.Generator) -> Scene:
 def _scene(rng: np.random.Generator) -> Scene:
     num_groups = int(rng.choice(_NUM_GROUPS, p=_NUM_GROUPS_CHANCES))
     while True:
-        counts = rng.integers(1, len(COUNTS) + 1, num_groups)
+        counts = 1 + rng.choice(len(COUNTS), num_groups, p=_COUNT_CHANCES)
         if MIN_OBJECTS <= counts.sum() <= MAX_OBJECTS:
             break
     things = rng.choice(len(COLOURS) * len(KINDS), num_groups, replace=False)

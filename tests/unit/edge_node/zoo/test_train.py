@@ -1,9 +1,11 @@
 """What the training command promises: every model of a world, trained for two updates, loads."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from diffusers import (
     AutoencoderTiny,
     DiffusionPipeline,
@@ -11,10 +13,11 @@ from diffusers import (
     PixArtAlphaPipeline,
     StableDiffusionPipeline,
 )
+from safetensors.torch import load_file
 
 from edge_node.catalog import header
 from edge_node.zoo import judge, train
-from edge_node.zoo.training import autoencoder, consistency, contrast, denoiser, transformer
+from edge_node.zoo.training import autoencoder, card, consistency, contrast, denoiser, transformer
 from edge_node.zoo.worlds.builtin import WORLDS
 from protos.seeds import stream
 
@@ -160,6 +163,31 @@ def test_what_is_finished_is_only_exported_again(trained, monkeypatch):
     train.Trainer(root / "work", root / "weights", updates=2).train(small)
 
     assert weights.read_bytes() == before
+
+
+def test_without_a_checkpoint_a_model_goes_on_from_its_folder(trained, tmp_path, monkeypatch):
+    world, _, root = trained
+    shrink(monkeypatch)
+    base = denoiser.BASES[world.name]
+    shutil.copytree(root / "weights", tmp_path / "weights")
+    (tmp_path / "work").mkdir()
+    given = []
+
+    def forward(self, *_):
+        given.append({name: value.detach().clone() for name, value in self.named_parameters()})
+        return sum(value.sum() for value in self.parameters() if value.requires_grad)
+
+    for cls in (denoiser.Denoising, transformer.GuidanceDistillation):
+        monkeypatch.setattr(cls, "forward", forward)
+    for model, part in ((base, "unet"), (base.replace("base", "dit"), "transformer")):
+        given.clear()
+        train.Trainer(tmp_path / "work", tmp_path / "weights", updates=3).train(model)
+
+        (third,) = given
+        file = root / "weights" / model / part / "diffusion_pytorch_model.safetensors"
+        for name, value in load_file(file).items():
+            assert torch.equal(third[f"{part}.{name}"], value.float()), name
+        assert card.trained(tmp_path / "weights" / model).num_updates == 3
 
 
 def test_what_a_model_needs_is_trained_first(tmp_path, monkeypatch):

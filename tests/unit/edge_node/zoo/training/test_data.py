@@ -76,6 +76,8 @@ def test_latents_are_written_once_and_read_back_the_same(world, tmp_path, monkey
     assert written.ids.shape == (6, world.max_tokens)
     assert torch.equal(written.latents, read.latents)
     assert torch.equal(written.ids, read.ids)
+    assert torch.equal(written.described_ids, read.described_ids)
+    assert torch.equal(written.ids, written.described_ids) == (world is PLAIN)
     assert torch.equal(written.empty_ids, read.empty_ids)
 
 
@@ -121,11 +123,11 @@ def latent_data(world, count=40):
     ids = torch.full((count, world.max_tokens), 7)
     empty = text.token_ids(text.tokenizer(world), [""])[0]
     latents = torch.arange(count).half()[:, None, None, None].expand(-1, 2, 8, 8)
-    return data.LatentData(latents.contiguous(), ids, empty)
+    return data.LatentData(latents.contiguous(), ids, ids + 1, empty)
 
 
 @each_world
-def test_one_caption_in_ten_is_left_out_and_the_stored_ones_stay(world):
+def test_half_of_the_captions_are_descriptions_and_one_in_ten_is_left_out(world):
     found, net = latent_data(world), Recorder()
 
     found.loss_at(4000, world.layout_time)(net, stream(1, "x"))
@@ -133,6 +135,8 @@ def test_one_caption_in_ten_is_left_out_and_the_stored_ones_stay(world):
     latents, ids, times, noise = net.got
     left_out = (ids == found.empty_ids).all(dim=1).float().mean().item()
     assert left_out == pytest.approx(0.1, abs=0.02)  # 4 * sqrt(0.1 * 0.9 / 4000) = 0.019
+    described = (ids == 8).all(dim=1).float().mean().item()
+    assert described == pytest.approx(0.45, abs=0.032)  # 4 * sqrt(0.45 * 0.55 / 4000) = 0.031
     assert (found.ids == 7).all()
     assert latents.shape == noise.shape == (4000, 2, 8, 8)
     assert latents.dtype == torch.float32

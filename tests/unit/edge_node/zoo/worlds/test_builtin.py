@@ -43,8 +43,9 @@ def test_more_distinct_scenes_than_there_are_are_refused_with_the_split_named(wo
 
 def test_every_caption_is_tokenised_without_unknowns_and_fits(world):
     words = text.tokenizer(world)
-    captions = [s.caption for s in world.draw(stream(3, "test"), 1000, "held-out")]
-    rows = words(captions)["input_ids"]
+    drawn = world.draw(stream(3, "test"), 1000, "held-out")
+    captions = [scene.caption for scene in drawn]
+    rows = words([*captions, *world.described(drawn, stream(4, "test"))])["input_ids"]
 
     assert all(words.unk_token_id not in row for row in rows)
     assert max(map(len, rows)) <= world.max_tokens
