@@ -163,7 +163,8 @@ class Trainer:
             encoder = self._text_encoder(world)
         net = denoiser.Denoising(unet, encoder)
         loss_at = latents.loss_at(recipe.batch, world.layout_time)
-        export = partial(denoiser.export, world=world)
+        sampler = denoiser.ancestral_scheduler() if variant.is_ancestral else None
+        export = partial(denoiser.export, world=world, sampler=sampler)
         self._fit(model, net, loss_at, recipe, vae, what, variant.num_scenes, export)
 
     def _turbo(self, model: str, world: World[Any]) -> None:

@@ -17,7 +17,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from edge_node.zoo.training.denoiser import Diffusion, scheduler
+from edge_node.zoo.training.denoiser import NOISE_SCHEDULE, Diffusion
 from edge_node.zoo.training.loop import Recipe
 
 RECIPES = {
@@ -55,13 +55,10 @@ TIMESTEP_SCALING = 10.0
 
 def lcm_scheduler() -> LCMScheduler:
     """Return the sampler that the folder names, on the teacher's noise schedule."""
-    own = scheduler().config
-    shared = ("beta_start", "beta_end", "beta_schedule", "prediction_type", "clip_sample")
     return LCMScheduler(
-        **{name: own[name] for name in shared},
-        rescale_betas_zero_snr=True,
+        **NOISE_SCHEDULE,
+        clip_sample=False,
         set_alpha_to_one=False,
-        steps_offset=own["steps_offset"],
         original_inference_steps=len(GRID),
         timestep_scaling=TIMESTEP_SCALING,
     )

@@ -15,6 +15,7 @@ from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
     DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
     SchedulerMixin,
     StableDiffusionPipeline,
     UNet2DConditionModel,
@@ -43,6 +44,8 @@ class Variant:
     image_px: int = IMAGE_PX
     num_scenes: int
     """Training scenes, rendered and encoded once."""
+    is_ancestral: bool = False
+    """Whether its own sampler draws new noise at every step."""
 
 
 VARIANTS = {
@@ -124,19 +127,26 @@ def build(world: World[Any], channels: tuple[int, ...], image_px: int) -> UNet2D
     )
 
 
+NOISE_SCHEDULE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "steps_offset": 1,
+}
+
+
 def scheduler() -> DDIMScheduler:
     """Return the noise schedule of all models, and the sampler of those that name no other."""
     return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        rescale_betas_zero_snr=True,
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
+        **NOISE_SCHEDULE, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=False
     )
+
+
+def ancestral_scheduler() -> EulerAncestralDiscreteScheduler:
+    """Return the sampler that draws new noise at every step, on the same schedule."""
+    return EulerAncestralDiscreteScheduler(**NOISE_SCHEDULE, timestep_spacing="trailing")
 
 
 class Diffusion(nn.Module):
