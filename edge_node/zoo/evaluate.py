@@ -18,7 +18,7 @@ from protos.config import ConfigError
 
 MODELS: dict[str, tuple[str, ...]] = {
     "plain": ("scene-base", "scene-small", "scene-nano", "scene-wide", "scene-turbo", "scene-dit"),
-    "open": (),  # none is shipped yet: name those that you trained
+    "open": ("open-base",),
 }
 
 

@@ -85,6 +85,7 @@ LEAST_ATOMS_FRAC = {
     "scene-turbo": 0.85,
     "scene-wide": 0.75,
     "scene-dit": 0.8,
+    "open-base": 0.15,
 }
 """Of 24 prompts at 8 steps: well below what docs/results/zoo.md has of many."""
 

@@ -91,11 +91,13 @@ VARIANTS = {
         ),
         trains_text=True,
         num_scenes=80_000,
+        is_ancestral=True,
     ),
     "open-small": Variant(
         world=OPEN,
         recipe=Recipe(num_updates=5000, batch=64, learning_rate=1.2e-3, seed=62),
         num_scenes=80_000,
+        is_ancestral=True,
     ),
     "open-wide": Variant(
         world=OPEN,
@@ -105,6 +107,7 @@ VARIANTS = {
         parent="open-small",
         image_px=128,
         num_scenes=10_000,
+        is_ancestral=True,
     ),
 }
 BASES = {variant.world.name: name for name, variant in VARIANTS.items() if variant.trains_text}

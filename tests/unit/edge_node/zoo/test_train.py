@@ -8,7 +8,9 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderTiny,
+    DDIMScheduler,
     DiffusionPipeline,
+    EulerAncestralDiscreteScheduler,
     LCMScheduler,
     PixArtAlphaPipeline,
     StableDiffusionPipeline,
@@ -98,7 +100,9 @@ def test_a_folder_names_its_own_pipeline_and_sampler(trained):
         is_transformer, is_turbo = model.endswith("dit"), model.endswith("turbo")
         expected = PixArtAlphaPipeline if is_transformer else StableDiffusionPipeline
         assert isinstance(pipeline, expected), model
-        assert isinstance(pipeline.scheduler, LCMScheduler) == is_turbo, model
+        is_ancestral = model in ("open-base", "open-small", "open-wide")
+        sampler = EulerAncestralDiscreteScheduler if is_ancestral else DDIMScheduler
+        assert isinstance(pipeline.scheduler, LCMScheduler if is_turbo else sampler), model
         for config in (root / "weights" / model).rglob("*config.json"):
             assert "/" not in json.loads(config.read_text()).get("_name_or_path", ""), config
 
