@@ -54,7 +54,11 @@ def test_it_writes_tables_a_picture_and_a_record_of_what_it_measured(tmp_path):
 
 def test_the_open_world_has_its_own_instruments_and_models(tmp_path):
     done = subprocess.run(
-        [*COMMAND, *"--world open --prompts 4 --num-steps 1 2 --out".split(), str(tmp_path)],
+        [
+            *COMMAND,
+            *("--world", "open", "--prompts", "4", "--num-steps", "1", "2"),
+            *("--out", str(tmp_path)),
+        ],
         capture_output=True,
         text=True,
         check=True,
