@@ -2,8 +2,9 @@
 
 An atom is one statement of the caption: so many things of a colour and kind, or a relation. The
 share of atoms that hold scores an image (as GenEval 2 does, Kamath et al. 2025, arXiv 2512.16853).
-Things are the connected components of colourful pixels (grounds and shadows are muted); colour is
-the nearest hue, kind the template of the same area with the highest overlap, over all angles.
+Things are the connected components of colourful pixels (grounds and shadows are muted), parted at
+their necks where two touch; colour is the nearest hue, kind the template of the same area with the
+highest overlap, over all angles.
 """
 
 from collections import Counter
@@ -25,6 +26,8 @@ MIN_AREA_PX = 25
 """Smaller components are artefacts."""
 MAX_AREA_PX = 600
 """Larger ones are no thing: the largest that is painted covers 380, noise the whole image."""
+_CORE_FRAC, _CORE_BLUR_PX = 0.6, 0.7
+"""A component's cores are deeper than this share of its greatest depth, depth so much blurred."""
 MIN_OVERLAP = 0.6
 """Least intersection over union with the best template; below it the kind is unreadable."""
 _FULL_TURN = {"ball": 0.0, "ring": 0.0, "star": 72.0}
@@ -65,12 +68,28 @@ def read(image: np.ndarray) -> list[Found]:
     labels, _ = ndimage.label(chroma > LEAST_CHROMA)
     found = []
     for label, box in enumerate(ndimage.find_objects(labels), 1):
-        own = labels[box] == label
-        one = _read_thing(pixels[box], np.where(own, chroma[box], 0.0))
-        if one:
-            rows, columns = box
-            found.append(Found(one.thing, one.x + columns.start, one.y + rows.start))
+        rows, columns = box
+        for own in _parted(labels[box] == label):
+            one = _read_thing(pixels[box], np.where(own, chroma[box], 0.0))
+            if one:
+                found.append(Found(one.thing, one.x + columns.start, one.y + rows.start))
     return found
+
+
+def _parted(component: np.ndarray) -> list[np.ndarray]:
+    """Return the masks of the things that touch in a component's mask, each around its core.
+
+    A core is where the distance to the outline, holes filled, is near its greatest.
+    """
+    filled = ndimage.binary_fill_holes(np.pad(component, 1))
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(filled), _CORE_BLUR_PX)
+    cores, count = ndimage.label(depth[1:-1, 1:-1] > _CORE_FRAC * depth.max())
+    if count < 2:
+        return [component]
+    nearest = ndimage.distance_transform_edt(
+        cores == 0, return_distances=False, return_indices=True
+    )
+    return [component & (cores[tuple(nearest)] == core) for core in range(1, count + 1)]
 
 
 def _read_thing(pixels: np.ndarray, chroma: np.ndarray) -> Found | None:

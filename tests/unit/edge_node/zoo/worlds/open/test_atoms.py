@@ -140,6 +140,20 @@ def test_a_relation_holds_one_way_only(name):
     assert held == {other: 1 if other == name else 0.75 for other in scenes.RELATIONS}
 
 
+@pytest.mark.parametrize("kind", scenes.KINDS)
+def test_two_things_that_touch_are_two(kind):
+    rows, columns = np.indices((64, 64)) + 0.5
+    image = np.full((64, 64, 3), GREY, np.uint8)
+    for x in (20, 38):
+        image[painting.signed_distance(kind, columns - x, rows - 30, 9) < 0] = (45, 75, 225)
+    image[28:31, 24:34] = (45, 75, 225)  # a bridge of three pixels
+
+    found = atoms.read(image)
+
+    assert [str(one.thing) for one in found] == [f"blue {kind}"] * 2
+    assert sorted(one.x for one in found) == pytest.approx([20, 38], abs=1)
+
+
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (215, 35, 40)])
 def test_a_blank_image_shows_nothing(colour):
     image = np.full((64, 64, 3), colour, np.uint8)
