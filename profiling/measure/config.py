@@ -60,9 +60,11 @@ class ScorerConfig:
     fid: str = "builtin:judge"
     """The same judges, or "inception-v3" (the standard FID, 2048 features)."""
     world: Literal["plain", "open"] = "plain"
-    """Of the zoo's worlds, the one whose captions and renderings "scenes" means."""
+    """Of the zoo's worlds, the one whose captions and renderings "scenes" means, and whose check by
+    atoms reads the images."""
     prompts: str = "scenes"
-    """"scenes": the world's captions that no training saw; else a text file, one prompt a line."""
+    """"scenes": the world's captions that no training saw; else a text file, one prompt a line,
+    of which those that are captions of the open world are checked by atoms too."""
     reference: str = "scenes"
     """"scenes": renderings of such captions; else a folder of real images; "" leaves FID out."""
     num_reference: int = 1024

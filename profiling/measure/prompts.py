@@ -60,7 +60,10 @@ def prompts(config: ProfileConfig, count: int) -> list[Prompt]:
         raise ConfigError(
             f"{config.scorer.prompts} holds {len(texts)} prompts, grid.max_images is {count}"
         )
-    return [Prompt(text, seed, None) for text, seed in zip(texts, drawn, strict=False)]
+    world = _world(config)
+    return [
+        Prompt(text, seed, _scene(world, text)) for text, seed in zip(texts, drawn, strict=False)
+    ]
 
 
 def reference(config: ProfileConfig, count: int) -> Images:
@@ -118,6 +121,14 @@ def _reference_files(config: ProfileConfig, count: int) -> list[Path]:
 
 def _world(config: ProfileConfig) -> World[Any]:
     return WORLDS[config.scorer.world]
+
+
+def _scene(world: World[Any], text: str) -> Scene | None:
+    """Return the scene that a prompt of one's own names; None where the world has none such."""
+    try:
+        return world.parse(text) if world.parse else None
+    except ValueError:
+        return None
 
 
 def _draw(config: ProfileConfig, count: int, purpose: str) -> list[Scene]:

@@ -34,5 +34,6 @@ OPEN: World[open_scenes.Scene] = World(
     render=painting.render,
     described=painting.described,
     held_frac=atoms.held_frac,
+    parse=open_scenes.parse,
 )
 WORLDS: Mapping[str, World[Any]] = {world.name: world for world in (PLAIN, OPEN)}

@@ -50,6 +50,8 @@ class World(Generic[S]):
     same generator state."""
     held_frac: Callable[[np.ndarray, S], float]
     """Share of the caption's atoms that an image [64 k, 64 k, 3] shows."""
+    parse: Callable[[str], S] | None = None
+    """Reads a caption back, where the world can; ValueError names what is none of it."""
 
     def distinct(self, rng: np.random.Generator, count: int, split: Split) -> list[S]:
         """Return scenes of the split with different captions; more of them keep the first.

@@ -20,6 +20,19 @@ def of_world(choice, world):
     return scorer(choice, world=world, clip=judge, fid=judge)
 
 
+def test_prompts_of_ones_own_that_are_captions_of_the_world_are_checked(choice, tmp_path):
+    lines = ["two red stars and a blue ring", "a red circle", "40 red stars and a blue ring"]
+    (tmp_path / "prompts.txt").write_text("\n".join(lines))
+    choice = scorer(of_world(choice, "open"), prompts=str(tmp_path / "prompts.txt"))
+
+    asked = prompts.prompts(choice, 3)
+    (image,) = WORLDS["open"].render([asked[0].scene], np.random.default_rng(0), 64)
+
+    assert [prompt.text for prompt in asked] == lines
+    assert prompts.rendered(choice, asked) is None
+    assert prompts.atoms_frac(choice, np.stack([image] * 3), asked) == [1, None, None]
+
+
 def test_more_prompts_keep_the_first(choice):
     assert prompts.prompts(choice, 20)[:5] == prompts.prompts(choice, 5)
     assert len({prompt.seed for prompt in prompts.prompts(choice, 20)}) == 20
