@@ -210,7 +210,7 @@ class Trainer:
         folder = self._weights / model
 
         def save(net: Any, trained: TrainingRecord) -> None:
-            denoising = net.transformer if hasattr(net, "transformer") else net.unet
+            _, denoising = _denoising(net)
             export(denoising, net.encoder, vae, folder=folder)
             num_parameters = _count(denoising) + _count(net.encoder)
             self._card(model, num_parameters, recipe, trained, what, num_scenes)
@@ -287,12 +287,15 @@ class Trainer:
 
 def _load_exported(net: Any, folder: Path) -> None:
     """Fill a denoiser and its text encoder with the weights of a model's folder."""
-    if hasattr(net, "transformer"):
-        denoising, part = net.transformer, "transformer"
-    else:
-        denoising, part = net.unet, "unet"
+    part, denoising = _denoising(net)
     denoising.load_state_dict(load_file(folder / part / "diffusion_pytorch_model.safetensors"))
     load_model(net.encoder, folder / "text_encoder" / "model.safetensors")
+
+
+def _denoising(net: Any) -> tuple[str, Any]:
+    """Return the name and the module of what denoises in a net that is trained."""
+    part = "transformer" if hasattr(net, "transformer") else "unet"
+    return part, getattr(net, part)
 
 
 def _count(net: nn.Module) -> int:

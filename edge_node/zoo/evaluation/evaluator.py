@@ -158,9 +158,7 @@ class Evaluator:
         parts = torch.split(torch.from_numpy(images).permute(0, 3, 1, 2), 256)
         return torch.cat([self._features(part) for part in parts]).double().numpy()
 
-    def _spearman(self) -> float | None:
-        if not self._pairs:
-            return None
+    def _spearman(self) -> float:
         atoms, clip = (np.concatenate(part) for part in zip(*self._pairs, strict=True))
         return float(stats.spearmanr(atoms, clip).statistic)
 

@@ -75,7 +75,7 @@ class Evaluation:
     summaries: tuple[Summary, ...]
     pareto: tuple[str, ...]
     """Models on the front of atoms against seconds, the fastest first."""
-    spearman: float | None
-    """Rank correlation of CLIP score and atoms over all images; None where there are none."""
+    spearman: float
+    """Rank correlation of CLIP score and atoms over all images."""
     weights_bytes: int
     """Of all models in the weights' folder, other worlds' too."""

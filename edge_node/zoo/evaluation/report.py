@@ -14,9 +14,7 @@ GRID_COLUMNS = 3
 
 def tables(evaluation: Evaluation) -> str:
     """Return the figures as Markdown."""
-    lines = _instruments(evaluation)
-    if evaluation.scores:
-        lines += [*_scores(evaluation), *_gains(evaluation)]
+    lines = [*_instruments(evaluation), *_scores(evaluation), *_gains(evaluation)]
     return "\n".join(lines) + "\n"
 
 

@@ -31,8 +31,8 @@ LATENT_SEED = 5
 DROP_FRAC = 0.1
 """Captions left out for classifier-free guidance."""
 DESCRIBED_FRAC = 0.5
-"""Captions replaced by ones that leave less open: prompts are followed sooner (Betker et al. 2023,
-"Improving image generation with better captions")."""
+"""Captions replaced by ones that leave less open (Betker et al. 2023, "Improving image generation
+with better captions")."""
 _PART = 250
 
 
@@ -72,8 +72,7 @@ class LatentData:
         """Return the function that draws a batch, drops some captions, and returns its loss."""
 
         def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
-            chosen = self._draw(rng, batch)
-            latents, ids = self.latents[chosen].float(), self.ids[chosen]
+            chosen, latents, ids = self._draw(rng, batch)
             is_described = torch.from_numpy(rng.random(batch) < DESCRIBED_FRAC)
             ids[is_described] = self.described_ids[chosen][is_described]
             ids[torch.from_numpy(rng.random(batch) < DROP_FRAC)] = self.empty_ids
@@ -90,14 +89,14 @@ class LatentData:
         """
 
         def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
-            chosen = self._draw(rng, batch)
-            latents, ids = self.latents[chosen].float(), self.ids[chosen]
+            _, latents, ids = self._draw(rng, batch)
             return _loss(model, rng, latents, ids, self.empty_ids[None], times_of(rng, batch))
 
         return loss
 
-    def _draw(self, rng: np.random.Generator, batch: int) -> Tensor:
-        return torch.from_numpy(rng.integers(len(self.latents), size=batch))
+    def _draw(self, rng: np.random.Generator, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+        chosen = torch.from_numpy(rng.integers(len(self.latents), size=batch))
+        return chosen, self.latents[chosen].float(), self.ids[chosen]
 
 
 def _loss(model: nn.Module, rng: np.random.Generator, latents: Tensor, *others: Tensor) -> Tensor:
@@ -160,7 +159,7 @@ def encode_scenes(
 def _digest(autoencoder: AutoencoderTiny, world: World[Any]) -> str:
     """Return a short name of an encoder and what it encodes: other latents are of no use.
 
-    What a world draws and paints is told by 64 scenes of it.
+    64 of its scenes stand for what a world draws and paints.
     """
     rng = stream(LATENT_SEED, "digest")
     scenes = world.draw(rng, 64, "train")

@@ -25,7 +25,7 @@ EDGE_FRAC = 0.5
 MIN_AREA_PX = 25
 """Smaller components are artefacts."""
 MAX_AREA_PX = 600
-"""Larger ones are no thing: the largest that is painted covers 380, noise the whole image."""
+"""Larger ones are no thing: the largest that is painted covers 324, noise the whole image."""
 _CORE_FRAC, _CORE_BLUR_PX = 0.6, 0.7
 """A component's cores are deeper than this share of its greatest depth, depth so much blurred."""
 MIN_OVERLAP = 0.6

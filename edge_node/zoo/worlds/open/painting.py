@@ -59,7 +59,7 @@ def render(
 def described(scenes: Sequence[Scene], rng: np.random.Generator) -> list[str]:
     """Return captions that tell the places too, of the images painted from the same state."""
     return [
-        scene.described([(one.x / IMAGE_PX, one.y / IMAGE_PX) for one in lay_out(scene, own)])
+        scene.described((one.x / IMAGE_PX, one.y / IMAGE_PX) for one in lay_out(scene, own))
         for scene, own in zip(scenes, rng.spawn(len(scenes)), strict=True)
     ]
 

@@ -8,7 +8,7 @@ places, sizes, angles, textures, light) and reading images (atoms.py).
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from zlib import crc32
@@ -101,7 +101,7 @@ class Scene:
         """The prompt."""
         return self._said([str(group) for group in self.groups])
 
-    def described(self, centres: Sequence[tuple[float, float]]) -> str:
+    def described(self, centres: Iterable[tuple[float, float]]) -> str:
         """Return the caption with the cell of each thing behind its group.
 
         Takes the centres of all things, group by group, as (x, y) shares of the image's side.

@@ -70,10 +70,10 @@ def test_a_description_tells_where_the_things_of_its_image_are():
     drawn = scenes.draw(stream(3, "test"), 40, "train")
     images = painting.render(drawn, stream(4, "test"))
 
-    told = painting.described(drawn, stream(4, "test"))
+    descriptions = painting.described(drawn, stream(4, "test"))
 
     right = 0
-    for image, said in zip(images, told, strict=True):
+    for image, said in zip(images, descriptions, strict=True):
         found = atoms.read(image)
         cells = Counter(f"{'ABCDEFGH'[int(f.x / 8)]} {1 + int(f.y / 8)}" for f in found)
         right += (Counter(re.findall(r"[A-H] [1-8]", said)) & cells).total()
